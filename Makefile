@@ -1,0 +1,73 @@
+# The verbs of this project; `make` alone lists them.
+#
+# Needs make, Python 3.11 or later (another than python3: make PYTHON=python3.12 …) and, the first time, a
+# package index. All paths are relative, so the folder may have any name.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+.PHONY: help run test test-system bench fmt check green image clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/.run ## start Collector on 127.0.0.1:8080, with the embedded sink writing to data/
+	@COLLECTOR_WORKERS=$${COLLECTOR_WORKERS:-2} exec $(BIN)/collector serve
+
+test: check ## lint, types, and every test that needs only Python packages
+	@$(BIN)/python -m pytest -q
+
+test-system: .venv/.test ## tests with namespaces, real tmpfs mounts and strace; installs those when it may
+	@sh tests/system/install
+	@$(BIN)/python -m pytest -q -rs -m system
+
+bench: .venv/.run ## measure this machine and print the table of performance
+	@$(BIN)/python -m bench
+
+fmt: .venv/.test ## format, and mend what can be mended
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+check: .venv/.test ## lint, format and types, without the tests
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+
+green: .venv/.test ## the suite once more, with everything patched by gevent
+	@$(BIN)/python tests/green.py -q
+
+image: ## build the container image, with the first of docker, podman, buildah
+	@for tool in docker podman buildah; do \
+	  if command -v $$tool >/dev/null; then exec $$tool build -t collector:dev .; fi; \
+	done; echo "make image needs docker, podman or buildah: none is installed" >&2; exit 1
+
+clean: ## remove the environment and every cache; data/ stays
+	@rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each stamp is made when its step has succeeded, so a step that failed is done again.
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Collector needs Python 3.11 or later; $(PYTHON) is not, or is not there. Try: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Making .venv (once)"
+	@$(PYTHON) -m venv --clear .venv || { rm -rf .venv; \
+	  echo "$(PYTHON) can't make a virtual environment; on Debian, install python3-venv" >&2; exit 1; }
+	@touch $@
+
+# gunicorn_h1c may come as source only.
+EXPLAIN = { command -v cc >/dev/null || echo "no C compiler: gunicorn_h1c comes as source and needs one, and Python's headers (on Debian: gcc python3-dev)" >&2; exit 1; }
+
+.venv/.run: .venv/.made setup.cfg pyproject.toml
+	@echo "Installing Collector into .venv"
+	@$(PIP) install --editable . || $(EXPLAIN)
+	@touch $@
+
+.venv/.test: .venv/.made setup.cfg pyproject.toml
+	@echo "Installing Collector and its test tools into .venv"
+	@$(PIP) install --editable '.[test]' || $(EXPLAIN)
+	@touch .venv/.run $@

@@ -1,0 +1,145 @@
+"""
+The composition root: wires one worker together. It opens nothing; `Runtime.start` does.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import gevent
+from gevent import get_hub
+
+from collector.admission.gate import Gate
+from collector.admission.quota import Quota
+from collector.admission.tenants import TenantBook
+from collector.buffer.spool import Bounds, Spool
+from collector.clock import SystemClock
+from collector.delivery.flusher import Flusher
+from collector.delivery.retry import Backoff
+from collector.receiver.admin import Admin
+from collector.receiver.app import BodyLimits, Doors, admin_app, device_app
+from collector.receiver.runtime import Runtime, Times
+from collector.receiver.upload import Intake, UploadLimits
+from collector.settings import (
+    Settings,
+    load_for_worker,
+    memory_limit_bytes,
+    mount_size_bytes,
+    spool_budget,
+)
+from collector.sinks.registry import open_sink
+from collector.telemetry.logs import LineStream, build_logger
+from collector.telemetry.metrics import Metrics
+from collector.telemetry.signals import Signals
+from collector.uuid7 import Uuid7
+
+T = TypeVar("T")
+
+#: How many of the largest uploads one worker reads at once, about. With 4 MiB each it is half of the 120 MiB that a
+#: worker may have.
+_LARGEST_AT_ONCE = 16
+
+
+def create_app() -> Doors:
+    """Build the WSGI callable of one worker from the settings; gunicorn calls it after it patched the worker."""
+    return build(load_for_worker())
+
+
+def build(settings: Settings) -> Doors:
+    """Wire a worker."""
+    clock = SystemClock()
+    rng = random.Random()
+    new_id = Uuid7(clock)
+    # Sorts by age, tells the process, and is like no other, whatever pids come again.
+    owner = f"{clock.now_us():016d}-{os.getpid()}-{new_id()[-8:]}"
+    counts = Metrics(worker=owner)
+    logger = build_logger(LineStream(counts), settings.log_level, clock=clock, pid=os.getpid(), owner=owner)
+    signals = Signals(logger, counts, clock=clock)
+
+    spool_dir = Path(settings.spool_dir)
+    budget = spool_budget(
+        settings, mount_bytes=mount_size_bytes(settings.spool_dir), memory_limit=memory_limit_bytes()
+    )
+    bounds = Bounds(
+        task_bytes=budget, worker_bytes=budget // settings.workers, segment_bytes=settings.segment_bytes
+    )
+    spool = Spool(spool_dir, owner, bounds, clock=clock, signals=signals, breathe=partial(gevent.sleep, 0))
+    tenants = TenantBook(
+        settings.config,
+        spool_dir / "tenants",
+        initial=settings.tenants,
+        routes=tuple(settings.routes),
+        clock=clock,
+        signals=signals,
+        read_at_s=settings.read_at_s,
+    )
+    quota = Quota(
+        spool_dir / "quota", clock, max_events=settings.max_events, max_bytes=settings.max_inflated_bytes
+    )
+    gate = Gate(
+        spool, quota, slot_of=tenants.slot, is_sole=lambda: len(tenants.table) == 1, clock=clock, rng=rng
+    )
+    sinks = {route: open_sink(url, writer_id=owner) for route, url in settings.routes.items()}
+    flusher = Flusher(
+        spool,
+        sinks,
+        backoff=Backoff(rng=rng),
+        clock=clock,
+        signals=signals,
+        max_age_s=settings.flush_interval_s,
+        concurrency=settings.flush_concurrency,
+        spawn=gevent.spawn,
+        offload=off_hub,
+        breathe=partial(gevent.sleep, 0),
+    )
+    runtime = Runtime(
+        spool=spool,
+        flusher=flusher,
+        sinks=sinks.values(),
+        tenants=tenants,
+        quota=quota,
+        gate=gate,
+        clock=clock,
+        signals=signals,
+        counts=counts,
+        times=Times(
+            drain_s=settings.drain_s,
+            body_deadline_s=settings.body_deadline_s,
+            max_header_bytes=settings.max_header_bytes,
+        ),
+        spawn=gevent.spawn,
+        rest=gevent.sleep,
+    )
+    intake = Intake(
+        tenants=lambda: tenants.table,
+        gate=gate,
+        spool=spool,
+        wake_flusher=flusher.wake,
+        new_id=new_id,
+        limits=UploadLimits(
+            max_inflated_bytes=settings.max_inflated_bytes,
+            max_events=settings.max_events,
+            ack_timeout_s=settings.ack_timeout_s,
+        ),
+        clock=clock,
+        signals=signals,
+        offload=off_hub,
+    )
+    admin = Admin(gate=gate, spool=spool, tenants=tenants, snapshot=runtime.snapshot, token=settings.admin_token)
+    limits = BodyLimits(
+        max_upload_bytes=settings.max_upload_bytes,
+        max_bodies_bytes=_LARGEST_AT_ONCE * settings.max_upload_bytes,
+        trusted_hops=settings.trusted_hops,
+    )
+    return Doors(device_app(intake, admin, limits), admin_app(admin), runtime)
+
+
+def off_hub(run: Callable[[], T]) -> T:
+    """Run a function that blocks in one of gevent's native threads, and give the others their turn meanwhile."""
+    result: T = get_hub().threadpool.apply(run)
+    return result

@@ -1,0 +1,111 @@
+"""
+How one upload lies in a segment: a header with checksums, the tenant's id, and the finished lines.
+
+    magic 4s │ payload bytes u32 │ events u32 │ first u32 │ accepted u64 │ received_us u64 │ payload sum u64 │
+    tenant bytes u16 │ pad 2 │ head sum u32 │ tenant │ payload
+
+`first` is the number of the frame's first event within its partition in this segment, so that a frame says
+where it belongs whatever happened to the frames before it. `accepted` is the tenant's running count in the
+writer's ledger, this frame included: written in the same `write()` as the events, it tells exactly how many
+events there ever were, however the writer died. The magic starts with a byte that no UTF-8 text holds, so a
+scan for the next frame is not fooled by an event. Little-endian; sums are XXH3.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+from xxhash import xxh3_64_intdigest
+
+MAGIC = b"\xff\xfeC1"
+_HEAD = struct.Struct("<4sIIIQQQHxx")
+_SUM = struct.Struct("<I")
+HEAD_BYTES = _HEAD.size + _SUM.size
+US_PER_HOUR = 3_600_000_000
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One frame as found; `payload` is a view into the segment's bytes and `sound` says that its sum fits."""
+
+    offset: int
+    tenant_id: str
+    events: int
+    first: int
+    accepted: int
+    received_us: int
+    payload: memoryview
+    sound: bool
+
+    @property
+    def partition(self) -> tuple[str, int]:
+        """Name the partition: tenant and UTC hour since the epoch."""
+        return self.tenant_id, self.received_us // US_PER_HOUR
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Bytes between frames, or after the last one, that are no frame."""
+
+    offset: int
+    length: int
+
+
+def encode(tenant: bytes, payload: bytes, *, events: int, first: int, accepted: int, received_us: int) -> bytes:
+    """Return the bytes of one frame."""
+    head = _HEAD.pack(
+        MAGIC, len(payload), events, first, accepted, received_us, xxh3_64_intdigest(payload), len(tenant)
+    )
+    return b"".join((head, _SUM.pack(xxh3_64_intdigest(head + tenant) & 0xFFFFFFFF), tenant, payload))
+
+
+def frames(data: bytes) -> Iterator[Frame | Gap]:
+    """
+    Walk the frames of a segment and the gaps between them, to the end.
+
+    A frame that reaches past the end is a gap: its writer died in the middle. A frame with a sound head and a
+    payload that does not fit its sum is returned with `sound` false: its tenant and its count are known.
+    """
+    view = memoryview(data)
+    at = 0
+    while at < len(data):
+        frame = _frame_at(data, view, at)
+        if frame is None:
+            following = _next_frame(data, view, at + 1)
+            yield Gap(at, following - at)
+            at = following
+        else:
+            yield frame
+            at += HEAD_BYTES + len(frame.tenant_id.encode()) + len(frame.payload)
+
+
+def _frame_at(data: bytes, view: memoryview, at: int) -> Frame | None:
+    if len(data) - at < HEAD_BYTES or data[at : at + 4] != MAGIC:
+        return None
+    _, size, events, first, accepted, received_us, payload_sum, tenant_bytes = _HEAD.unpack_from(data, at)
+    start = at + HEAD_BYTES + tenant_bytes
+    if start + size > len(data):
+        return None
+    tenant = data[at + HEAD_BYTES : start]
+    (head_sum,) = _SUM.unpack_from(data, at + _HEAD.size)
+    if xxh3_64_intdigest(data[at : at + _HEAD.size] + tenant) & 0xFFFFFFFF != head_sum:
+        return None
+    payload = view[start : start + size]
+    return Frame(
+        offset=at,
+        tenant_id=tenant.decode(),
+        events=events,
+        first=first,
+        accepted=accepted,
+        received_us=received_us,
+        payload=payload,
+        sound=xxh3_64_intdigest(payload) == payload_sum,
+    )
+
+
+def _next_frame(data: bytes, view: memoryview, at: int) -> int:
+    while (at := data.find(MAGIC, at)) >= 0:
+        if _frame_at(data, view, at) is not None:
+            return at
+        at += 1
+    return len(data)

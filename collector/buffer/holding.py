@@ -1,0 +1,167 @@
+"""
+One writer's directory in the spool, and the lock that says whose it is.
+
+    <spool>/owners/<owner>/            held by flock for as long as the owner lives
+        counters  journal              the owner's books
+        00000001.default.seg  …        its segments
+
+The kernel frees the lock when the process dies, however it dies. Whoever locks a directory is its owner from
+then on: an adopter goes on with the dead writer's segments in the dead writer's books, moves nothing, and if it
+dies in turn the next one finds all as it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from collector.buffer.segment import Contents, Segment
+from collector.event import Span
+from collector.intervals import Intervals
+from collector.telemetry.ledger import Ledger
+from collector.telemetry.signals import Signals
+
+
+class Holding:
+    """A locked directory, its books and its segments."""
+
+    def __init__(self, directory: Path, lock_fd: int, signals: Signals) -> None:
+        self.directory = directory
+        self.ledger = Ledger(directory, signals)
+        self.segments: dict[str, Segment] = {}
+        self._lock_fd = lock_fd
+        self._signals = signals
+
+    @classmethod
+    def create(cls, root: Path, owner: str, signals: Signals) -> Holding:
+        """Make a directory that nobody can see before it is locked; raises OSError."""
+        # A name that begins with a dot is not looked at by adopters.
+        hidden = root / f".{owner}"
+        hidden.mkdir(parents=True, mode=0o700)
+        lock_fd = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hidden.rename(root / owner)
+            holding = cls(root / owner, lock_fd, signals)
+            holding.ledger.start()
+        except OSError:
+            os.close(lock_fd)
+            shutil.rmtree(hidden, ignore_errors=True)
+            shutil.rmtree(root / owner, ignore_errors=True)
+            raise
+        return holding
+
+    @classmethod
+    def adopt(cls, directory: Path, signals: Signals, breathe: Callable[[], None]) -> Holding | None:
+        """Take a directory whose owner is dead, with all it left; None while the owner lives. Raises OSError."""
+        try:
+            lock_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between the open and the lock another may have emptied and removed it.
+            if not directory.exists() or os.stat(directory).st_ino != os.fstat(lock_fd).st_ino:
+                os.close(lock_fd)
+                return None
+            holding = cls(directory, lock_fd, signals)
+            holding.ledger.start()
+            holding._take_stock(breathe)
+        except BlockingIOError:
+            os.close(lock_fd)
+            return None
+        except BaseException:
+            os.close(lock_fd)
+            raise
+        return holding
+
+    def _take_stock(self, breathe: Callable[[], None]) -> None:
+        """Find what the dead writer left: cut torn tails, count what is corrupt, and set the books right."""
+        seen: dict[str, int] = {}
+        damaged = False
+        for path in sorted(self.directory.glob("*.seg")):
+            segment = Segment.found(path)
+            for span in self.ledger.settled_spans(segment.name):
+                segment.settle(span, {})
+            contents = segment.load(breathe)
+            segment.size = path.stat().st_size
+            if contents.tail is not None:
+                self._signals.tail_cut(segment.name, contents.tail.length)
+                os.truncate(path, contents.tail.offset)
+                segment.size = contents.tail.offset
+            for tenant_id, accepted in contents.accepted.items():
+                seen[tenant_id] = max(accepted, seen.get(tenant_id, 0))
+            # What is settled was in the segment, even if its frames can't be read any more.
+            for partition, ranges in segment.settled.items():
+                contents.ends[partition] = max(contents.ends.get(partition, 0), *(last for _, last in ranges))
+            segment.counts = dict(contents.ends)
+            for (tenant_id, _), pieces in contents.pieces.items():
+                held = sum(len(piece.payload) for piece in pieces)
+                segment.sizes[tenant_id] = segment.sizes.get(tenant_id, 0) + held
+            damaged |= bool(contents.corrupt) or contents.tail is not None
+            self.segments[segment.name] = segment
+            self.lose_missing(segment, contents)
+        self.ledger.recount(seen=seen, pending=self.pending(), damaged=damaged)
+        for segment in list(self.segments.values()):
+            self.discard_if_settled(segment)
+
+    def lose_missing(self, segment: Segment, contents: Contents) -> None:
+        """Settle as lost what should be in a segment and could not be read back."""
+        for offset in contents.corrupt:
+            self._signals.frame_corrupt(segment.name, offset)
+        self._lose(segment, contents.missing(segment.counts))
+
+    def lose_all(self, segment: Segment) -> None:
+        """Settle as lost all that is pending in a segment whose file is gone."""
+        self._lose(segment, [Span(*partition, 0, count) for partition, count in segment.counts.items()])
+
+    def _lose(self, segment: Segment, spans: list[Span]) -> None:
+        lost = []
+        for span in spans:
+            settled = segment.settled.get((span.tenant_id, span.hour), Intervals())
+            gaps = settled.gaps(span.first, span.last)
+            lost += [Span(span.tenant_id, span.hour, first, last) for first, last in gaps]
+        if lost:
+            self.ledger.lose(segment.name, lost)
+            for span in lost:
+                segment.settle(span, {})
+
+    def discard_if_settled(self, segment: Segment) -> bool:
+        """Unlink a segment in which every event met its fate; return whether it did."""
+        if segment.is_open or not segment.is_settled:
+            return False
+        segment.unlink()
+        self.ledger.forget(segment.name)
+        self.segments.pop(segment.name, None)
+        return True
+
+    def pending(self) -> dict[str, int]:
+        """Count the events without a fate, by tenant, from the segments."""
+        sums: dict[str, int] = {}
+        for segment in self.segments.values():
+            for tenant_id, count in segment.pending().items():
+                sums[tenant_id] = sums.get(tenant_id, 0) + count
+        return sums
+
+    @property
+    def size(self) -> int:
+        """Sum the bytes of the segments."""
+        return sum(segment.size for segment in self.segments.values())
+
+    def close(self) -> None:
+        """Close all files and let the lock go; safe to call twice."""
+        for segment in self.segments.values():
+            segment.seal()
+        self.ledger.close()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def directories(root: Path) -> Iterator[Path]:
+    """List the owners' directories, living and dead, oldest first."""
+    if root.is_dir():
+        yield from sorted(one for one in root.iterdir() if one.is_dir() and not one.name.startswith("."))

@@ -1,0 +1,236 @@
+"""
+One append-only file of the spool: open, sealed, in flight, settled.
+
+A segment belongs to a route. Only its state in memory changes when it is sealed; on tmpfs it stays the same
+file until all its events are settled and it is unlinked.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from collector.buffer import frame as frames_
+from collector.errors import SpoolBroken, SpoolError, SpoolFull
+from collector.event import Span
+from collector.intervals import Intervals
+from collector.outcome import Reason
+
+Partition = tuple[str, int]
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: Frames looked at between two breaths: about 2 µs each on one slow core, so half a millisecond. A guess.
+_FRAMES_A_BREATH = 256
+
+
+class Ticket:
+    """What an upload waits on whose answer promises `sink`: its events in their segment, and their fate."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self._left = len(span)
+        self._rejected: list[tuple[int, Reason]] = []
+        self._done = threading.Event()
+
+    def settle(self, span: Span, rejected: dict[int, Reason]) -> None:
+        """Note that `span` is settled; `rejected` maps numbers in the partition to the sink's reason."""
+        mine = self._span
+        if (span.tenant_id, span.hour) != (mine.tenant_id, mine.hour):
+            return
+        first, last = max(span.first, mine.first), min(span.last, mine.last)
+        if first >= last:
+            return
+        self._left -= last - first
+        self._rejected += [(n - mine.first, reason) for n, reason in rejected.items() if first <= n < last]
+        if self._left <= 0:
+            self._done.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until every event met its fate; return whether it did in time."""
+        return self._done.wait(timeout_s)
+
+    def rejected(self) -> list[tuple[int, Reason]]:
+        """Return the events that the sink refused, as (place among the upload's accepted events, reason)."""
+        return sorted(self._rejected)
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Lines of one frame: events `first` to `first + events` of their partition."""
+
+    first: int
+    events: int
+    payload: memoryview
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """
+    What a read of a segment found.
+
+    `pieces` are the sound frames by partition, `ends` one past the highest event number of each partition,
+    sound or not, `accepted` the highest running count of each tenant, `corrupt` the offsets of what is no sound
+    frame, and `tail` such a gap at the very end: an append that its writer did not live to finish.
+    """
+
+    pieces: dict[Partition, list[Piece]]
+    ends: dict[Partition, int]
+    accepted: dict[str, int]
+    corrupt: list[int]
+    tail: frames_.Gap | None
+
+    def missing(self, counts: dict[Partition, int]) -> list[Span]:
+        """Return the events that `counts` says are in the segment and no sound frame holds."""
+        spans = []
+        for (tenant_id, hour), count in counts.items():
+            found = Intervals()
+            for piece in self.pieces.get((tenant_id, hour), ()):
+                found.add(piece.first, piece.first + piece.events)
+            spans += [Span(tenant_id, hour, first, last) for first, last in found.gaps(0, count)]
+        return spans
+
+
+class Segment:
+    """
+    One file of the spool.
+
+    `counts` are events by partition and `sizes` bytes by tenant, as appended or as found. `opened_at` and
+    `not_before` are monotonic seconds. A segment is `wanted` when an upload waits for its delivery, and
+    `in_flight` while a reader is at work on it.
+    """
+
+    def __init__(self, path: Path, route: str, number: int) -> None:
+        self.path = path
+        self.route = route
+        self.name = f"{path.parent.name}-{number:08d}"
+        self.size = 0
+        self.counts: dict[Partition, int] = {}
+        self.sizes: dict[str, int] = {}
+        self.settled: dict[Partition, Intervals] = {}
+        self.tickets: list[Ticket] = []
+        self.opened_at = 0.0
+        self.not_before = 0.0
+        self.attempts = 0
+        self.in_flight = False
+        self.wanted = False
+        self._fd = -1
+
+    @classmethod
+    def create(cls, directory: Path, route: str, number: int, *, opened_at: float) -> Segment:
+        """Open a new file for append; raises SpoolFull or SpoolBroken. `opened_at` is monotonic, in seconds."""
+        segment = cls(directory / f"{number:08d}.{route}.seg", route, number)
+        segment.opened_at = opened_at
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            segment._fd = os.open(segment.path, flags, 0o600)
+        except OSError as error:
+            raise spool_error(error) from error
+        return segment
+
+    @classmethod
+    def found(cls, path: Path) -> Segment:
+        """Take a file that a dead writer left; what is in it, `load` tells."""
+        number, route, _ = path.name.split(".")
+        return cls(path, route, int(number))
+
+    def append(self, tenant_id: str, payload: bytes, *, events: int, accepted: int, received_us: int) -> Span:
+        """Write one frame in one `write()`, whole or not at all; raises SpoolFull or SpoolBroken."""
+        partition = (tenant_id, received_us // frames_.US_PER_HOUR)
+        first = self.counts.get(partition, 0)
+        data = frames_.encode(
+            tenant_id.encode(), payload, events=events, first=first, accepted=accepted, received_us=received_us
+        )
+        try:
+            written = os.write(self._fd, data)
+        except OSError as error:
+            self._cut_back()
+            raise spool_error(error) from error
+        if written != len(data):
+            self._cut_back()
+            raise SpoolFull(f"the spool's file system took {written} of {len(data)} bytes: it has no room left")
+        self.size += written
+        self.counts[partition] = first + events
+        self.sizes[tenant_id] = self.sizes.get(tenant_id, 0) + written
+        return Span(tenant_id, partition[1], first, first + events)
+
+    def _cut_back(self) -> None:
+        try:
+            os.ftruncate(self._fd, self.size)
+        except OSError as error:
+            # What was written in part stays behind: no frame may follow it, so nothing more is appended here.
+            self.seal()
+            raise spool_error(error) from error
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether it takes appends."""
+        return self._fd >= 0
+
+    def seal(self) -> None:
+        """Take no more appends; safe to call twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def load(self, breathe: Callable[[], None] = lambda: None) -> Contents:
+        """
+        Read the whole file, checking each frame; `breathe` is called now and then.
+
+        Raises FileNotFoundError or another OSError when the file can't be read.
+        """
+        pieces: dict[Partition, list[Piece]] = {}
+        ends: dict[Partition, int] = {}
+        accepted: dict[str, int] = {}
+        corrupt: list[int] = []
+        tail = None
+        for n, one in enumerate(frames_.frames(self.path.read_bytes())):
+            if n % _FRAMES_A_BREATH == _FRAMES_A_BREATH - 1:
+                breathe()
+            if tail is not None:
+                corrupt.append(tail.offset)
+            if isinstance(one, frames_.Gap):
+                tail = one
+                continue
+            tail = None
+            partition = one.partition
+            ends[partition] = max(one.first + one.events, ends.get(partition, 0))
+            accepted[one.tenant_id] = max(one.accepted, accepted.get(one.tenant_id, 0))
+            if one.sound:
+                pieces.setdefault(partition, []).append(Piece(one.first, one.events, one.payload))
+            else:
+                corrupt.append(one.offset)
+        return Contents(pieces, ends, accepted, corrupt, tail)
+
+    def settle(self, span: Span, rejected: dict[int, Reason]) -> None:
+        """Note that the events of `span` met their fate, and tell the uploads that wait for it."""
+        self.settled.setdefault((span.tenant_id, span.hour), Intervals()).add(span.first, span.last)
+        for ticket in self.tickets:
+            ticket.settle(span, rejected)
+
+    def pending(self) -> dict[str, int]:
+        """Count the events without a fate, by tenant."""
+        left: dict[str, int] = {}
+        for partition, count in self.counts.items():
+            settled = len(self.settled.get(partition, ()))
+            left[partition[0]] = left.get(partition[0], 0) + count - settled
+        return left
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether every event in it met its fate."""
+        return not any(self.pending().values())
+
+    def unlink(self) -> None:
+        """Remove the file; what it held is settled. A file that is gone already is no error."""
+        self.seal()
+        self.path.unlink(missing_ok=True)
+
+
+def spool_error(error: OSError) -> SpoolError:
+    """Say which of the spool's two errors a file system's error is."""
+    if error.errno in _NO_ROOM:
+        return SpoolFull(f"the spool's file system has no room: {error.strerror}")
+    return SpoolBroken(f"the spool's file system refuses: {error.strerror} ({error.filename or 'write'})")

@@ -1,0 +1,331 @@
+"""
+A worker's bounded store on tmpfs: its own segments, and those that it adopted from the dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from collector.buffer.holding import Holding, directories
+from collector.buffer.segment import Segment, Ticket, spool_error
+from collector.clock import Clock
+from collector.errors import LedgerError, SpoolBroken, SpoolError
+from collector.event import Batch, Span
+from collector.outcome import Receipt
+from collector.telemetry.books import Books
+from collector.telemetry.signals import Signals
+
+#: Appends stop when the file system itself has less than this part free: journals and counters must go on.
+_FREE_PART = 0.02
+#: The part of the budget at which new uploads are refused.
+HIGH_WATERMARK = 0.9
+#: After a refusal by the file system the next append tries it again only after this time, in seconds.
+_PROBE_S = 0.25
+_ADOPT_EVERY_S = 1.0
+_AUDIT_EVERY_S = 5.0
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """How much the spool may hold, in bytes: the whole task, one worker of it, and one segment before it leaves."""
+
+    task_bytes: int
+    worker_bytes: int
+    segment_bytes: int
+
+
+class Spool:
+    """
+    The spool of one worker below a directory that all workers of the task share.
+
+    Nothing is opened before `start`. A file system that refuses does not stop the worker: appends raise, and
+    `tick`, called a few times a second, tries again. `breathe` lets other greenlets run in the middle of long
+    work.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        owner: str,
+        bounds: Bounds,
+        *,
+        clock: Clock,
+        signals: Signals,
+        breathe: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.root = root
+        self.owner = owner
+        self.bounds = bounds
+        self.books = Books(root)
+        self._owners = root / "owners"
+        self._clock = clock
+        self._signals = signals
+        self._breathe = breathe
+        self._own: Holding | None = None
+        self._adopted: list[Holding] = []
+        self._open: dict[str, Segment] = {}
+        self._number = 0
+        self._probe_at = 0.0
+        self._trouble = ""
+        self._others_bytes = 0
+        self._free_bytes = 0
+        self._adopt_at = 0.0
+        self._audit_at = 0.0
+        #: Bytes held by this worker, in all and by tenant, and bytes that left since the start, by tenant.
+        self.used_bytes = 0
+        self.used_by: dict[str, int] = {}
+        self.freed_by: dict[str, int] = {}
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take a directory of its own and adopt what the dead left, as far as the file system lets it."""
+        self.tick()
+
+    def tick(self) -> None:
+        """Look after the directory: open it if that failed, adopt, retire, measure and audit."""
+        now = self._clock.monotonic()
+        if self._own is None and now >= self._probe_at:
+            self._try_open()
+        if now >= self._adopt_at:
+            self._adopt_at = now + _ADOPT_EVERY_S
+            self.adopt()
+        if now >= self._audit_at:
+            self._audit_at = now + _AUDIT_EVERY_S
+            self.audit()
+        self._measure()
+
+    def _try_open(self) -> None:
+        try:
+            self._owners.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._own = Holding.create(self._owners, self.owner, self._signals)
+        except OSError as error:
+            self._refuse(spool_error(error))
+        else:
+            self._recover()
+
+    def _refuse(self, error: SpoolError) -> None:
+        self._probe_at = self._clock.monotonic() + _PROBE_S
+        if not self._trouble:
+            self._trouble = str(error)
+            self._signals.spool_refusing(self._trouble)
+
+    def _recover(self) -> None:
+        if self._trouble:
+            self._trouble = ""
+            self._signals.spool_recovered()
+
+    def close(self) -> None:
+        """Seal and let go; an empty directory is folded into the books. Safe to call twice."""
+        self.seal_all()
+        for holding in self._holdings():
+            if not holding.segments:
+                with contextlib.suppress(OSError):
+                    self.books.retire(holding.directory)
+            holding.close()
+        self._own = None
+        self._adopted = []
+
+    def _holdings(self) -> Iterator[Holding]:
+        if self._own is not None:
+            yield self._own
+        yield from self._adopted
+
+    # -- in ------------------------------------------------------------------------------------------------
+
+    def append(
+        self, route: str, tenant_id: str, payload: bytes, *, events: int, received_us: int, wanted: bool = False
+    ) -> tuple[Segment, Span]:
+        """
+        Keep the finished lines of one upload, in one write; the answer may go out when this returns.
+
+        `wanted` says that the answer waits for the sink. Raises SpoolFull or SpoolBroken; then nothing was kept.
+        """
+        if self._trouble and self._clock.monotonic() < self._probe_at:
+            raise SpoolBroken(self._trouble)
+        try:
+            if self._own is None:
+                self._try_open()
+            if self._own is None:
+                raise SpoolBroken(self._trouble)
+            try:
+                account = self._own.ledger.account(tenant_id)
+            except OSError as error:
+                raise spool_error(error) from error
+            segment = self._open.get(route) or self._open_segment(self._own, route)
+            before = segment.size
+            try:
+                span = segment.append(
+                    tenant_id, payload, events=events, accepted=account.accepted + events, received_us=received_us
+                )
+            finally:
+                if not segment.is_open:
+                    self._open.pop(route, None)
+        except SpoolError as error:
+            self._refuse(error)
+            raise
+        self._own.ledger.accept(account, events)
+        grown = segment.size - before
+        self.used_bytes += grown
+        self.used_by[tenant_id] = self.used_by.get(tenant_id, 0) + grown
+        segment.wanted |= wanted
+        if self._trouble:
+            self._recover()
+        if segment.size >= self.bounds.segment_bytes:
+            self.seal(route)
+        return segment, span
+
+    def _open_segment(self, own: Holding, route: str) -> Segment:
+        self._number += 1
+        segment = Segment.create(own.directory, route, self._number, opened_at=self._clock.monotonic())
+        own.segments[segment.name] = segment
+        self._open[route] = segment
+        return segment
+
+    def wait_for(self, segment: Segment, span: Span) -> Ticket:
+        """Return a ticket for events just appended; `settle` tells it their fate."""
+        ticket = Ticket(span)
+        segment.tickets.append(ticket)
+        return ticket
+
+    # -- room ----------------------------------------------------------------------------------------------
+
+    @property
+    def trouble(self) -> str:
+        """Say why the file system refuses, or nothing."""
+        return self._trouble
+
+    @property
+    def limit_bytes(self) -> int:
+        """Return how much this worker may hold now: its part, less what the task or the file system has not."""
+        whole = self.bounds.task_bytes * HIGH_WATERMARK
+        mine = self.bounds.worker_bytes * HIGH_WATERMARK
+        return max(0, int(min(mine, whole - self._others_bytes, self.used_bytes + self._free_bytes)))
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether the high watermark is reached, or the file system refuses."""
+        return bool(self._trouble) or self.used_bytes >= self.limit_bytes
+
+    def _measure(self) -> None:
+        mine = {holding.directory.name for holding in self._holdings()}
+        others = 0
+        with contextlib.suppress(OSError):
+            for directory in directories(self._owners):
+                if directory.name not in mine:
+                    others += _segment_bytes(directory)
+            stat = os.statvfs(self.root)
+            self._free_bytes = int((stat.f_bavail - stat.f_blocks * _FREE_PART) * stat.f_frsize)
+        self._others_bytes = others
+
+    # -- out -----------------------------------------------------------------------------------------------
+
+    def seal(self, route: str) -> None:
+        """Let the route's open segment leave."""
+        segment = self._open.pop(route, None)
+        if segment is not None:
+            segment.seal()
+
+    def seal_all(self) -> None:
+        """Let every open segment leave."""
+        for route in list(self._open):
+            self.seal(route)
+
+    def open_segments(self) -> list[Segment]:
+        """List the segments that take appends."""
+        return list(self._open.values())
+
+    def sealed(self) -> Iterator[tuple[Holding, Segment]]:
+        """List the segments that wait to be read, oldest first, adopted ones before its own."""
+        for holding in [*self._adopted, *([self._own] if self._own else [])]:
+            for segment in list(holding.segments.values()):
+                if not segment.is_open and not segment.in_flight:
+                    yield holding, segment
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing waits for a sink."""
+        return not any(holding.segments for holding in self._holdings())
+
+    def settle(self, holding: Holding, segment: Segment, batch: Batch, receipt: Receipt) -> None:
+        """Settle a batch by its sink's receipt: the journal first, then the uploads that wait for it."""
+        for span, rejected in holding.ledger.settle(batch, receipt).settled:
+            segment.settle(span, rejected)
+
+    def discard_if_settled(self, holding: Holding, segment: Segment) -> None:
+        """Unlink a segment in which every event met its fate, and free its room."""
+        if holding.discard_if_settled(segment):
+            self.used_bytes -= segment.size
+            for tenant_id, size in segment.sizes.items():
+                left = self.used_by.get(tenant_id, 0) - size
+                if left > 0:
+                    self.used_by[tenant_id] = left
+                else:
+                    self.used_by.pop(tenant_id, None)
+                self.freed_by[tenant_id] = self.freed_by.get(tenant_id, 0) + size
+
+    # -- the dead ------------------------------------------------------------------------------------------
+
+    def adopt(self) -> None:
+        """Take over every directory whose owner is dead, and fold those that are settled into the books."""
+        mine = {holding.directory.name for holding in self._holdings()}
+        for directory in directories(self._owners):
+            if directory.name in mine:
+                continue
+            try:
+                holding = Holding.adopt(directory, self._signals, self._breathe)
+            except (OSError, LedgerError) as error:
+                self._signals.internal_error("spool.adopt", error)
+                continue
+            if holding is None:
+                continue
+            self._adopted.append(holding)
+            self.used_bytes += holding.size
+            for segment in holding.segments.values():
+                for tenant_id, size in segment.sizes.items():
+                    self.used_by[tenant_id] = self.used_by.get(tenant_id, 0) + size
+            events = sum(holding.pending().values())
+            self._signals.segment_adopted(directory.name, len(holding.segments), events)
+        for holding in [one for one in self._adopted if not one.segments]:
+            with contextlib.suppress(OSError):
+                if self.books.retire(holding.directory):
+                    holding.close()
+                    self._adopted.remove(holding)
+
+    def audit(self) -> None:
+        """Hold the books against the segments; a difference is an alarm."""
+        for holding in self._holdings():
+            holding.ledger.audit(holding.pending())
+
+    def totals(self) -> dict[str, int]:
+        """Sum the accounts of the worker's own directory."""
+        return self._own.ledger.totals() if self._own else {}
+
+    def pending(self) -> dict[str, int]:
+        """Count the events without a fate that this worker holds, its own and adopted ones, by tenant."""
+        sums: dict[str, int] = {}
+        for holding in self._holdings():
+            for tenant_id, count in holding.pending().items():
+                sums[tenant_id] = sums.get(tenant_id, 0) + count
+        return sums
+
+    @property
+    def directory(self) -> Path | None:
+        """Return the worker's own directory, or None while the file system refuses it."""
+        return self._own.directory if self._own else None
+
+
+def _segment_bytes(directory: Path) -> int:
+    total = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith(".seg"):
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat().st_size
+    return total
+
+

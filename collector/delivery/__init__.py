@@ -1,0 +1,1 @@
+"""How events leave: batches are cut from sealed segments, written, settled, and tried again."""

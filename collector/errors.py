@@ -1,0 +1,63 @@
+"""
+Every exception that Collector raises on purpose.
+
+    CollectorError
+    ├── SettingsError            the settings, or the tenants, do not load
+    ├── BadUpload                an upload is refused for what it is; carries a Reason
+    ├── SpoolError               the spool can't take or give data
+    │   ├── SpoolFull            no room: the budget, or ENOSPC
+    │   └── SpoolBroken          the file system refuses (read-only, I/O error, no inodes)
+    ├── SinkError
+    │   └── TransientSinkError   nothing of the batch counts as written: put it back, try later
+    └── LedgerError              an account that does not add up: a defect of ours
+
+It imports nothing but the vocabulary, so that any row may raise from it.
+"""
+
+from __future__ import annotations
+
+
+class CollectorError(Exception):
+    """The root: catch it at an edge, never in between."""
+
+
+class SettingsError(CollectorError):
+    """Raised once with all mistakes, each a sentence that names the setting and says what to write instead."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class BadUpload(CollectorError):
+    """Raised when an upload as a whole can't be taken; `reason` is a value of `outcome.Reason`."""
+
+    def __init__(self, reason: str, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.detail = detail
+
+
+class SpoolError(CollectorError):
+    """Raised when the spool can't take or give data; the upload is answered 503."""
+
+
+class SpoolFull(SpoolError):
+    """Raised when an append finds no room; nothing of it was kept."""
+
+
+class SpoolBroken(SpoolError):
+    """Raised when the file system refuses an append for another cause than room; nothing of it was kept."""
+
+
+class SinkError(CollectorError):
+    """The root of what a sink may raise."""
+
+
+class TransientSinkError(SinkError):
+    """Raised by a sink when the whole batch must be tried again later."""
+
+
+class LedgerError(CollectorError):
+    """Raised when a receipt does not add up to its batch, or an account would go below zero."""

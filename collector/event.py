@@ -1,0 +1,70 @@
+"""
+Events on their way in (`Event`, `Envelope`) and on their way out (`Span`, `Batch`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """
+    One device event, as sent.
+
+    `index` is its place in the upload, from 0. `id` is a JSON string token, quotes included, ready to be
+    copied into a line. `body` is the JSON object byte for byte, with line breaks between tokens made spaces.
+    """
+
+    index: int
+    id: bytes
+    body: bytes
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """One decoded upload of one tenant. `received_us` is microseconds since the epoch."""
+
+    tenant_id: str
+    protocol: str
+    receipt: str
+    received_us: int
+    remote_ip: str
+    events: list[Event]
+
+
+class Span(msgspec.Struct, frozen=True, order=True):
+    """
+    Where events lie in a segment: `first` to `last` (exclusive) of one partition.
+
+    A partition is what a tenant sent in one UTC hour (`hour` counts hours since the epoch); events of a
+    partition are numbered from 0 within the segment, in the order of their arrival.
+    """
+
+    tenant_id: str
+    hour: int
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """
+    The unit of write and retry: lines of one segment, within one sink's limits.
+
+    `name` is unique in the world and the same whenever the same events are read again, so that a sink which
+    names objects by it writes a repeat over the first. `payload` is NDJSON, each line ended by a newline.
+    `spans` cover the lines in order. In a batch of a sink with `Limits.partitioned`, there is one partition.
+    """
+
+    name: str
+    segment: str
+    spans: tuple[Span, ...]
+    payload: bytes
+
+    def __len__(self) -> int:
+        return sum(map(len, self.spans))
+
+    def lines(self) -> list[bytes]:
+        """Split the payload into lines without their newlines."""
+        return self.payload.split(b"\n")[:-1]

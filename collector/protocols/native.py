@@ -1,0 +1,279 @@
+"""
+Collector's own protocol: `POST /v1/events`.
+
+The body is one event (a JSON object), an array of events, `{"events": […]}`, or NDJSON. An object is the batch
+form when it has a key "events" whose value is an array; its other keys are then not kept, so what all events
+share belongs into each. An object whose "events" is something else is one event. Text is NDJSON when its
+Content-Type says so (and it is not one array), or when most of its lines look like `{…}`; each line is then one
+event, whatever its keys. A byte order mark is dropped.
+
+An event's id is the first usable of "id", "event_id", "messageId", "insert_id", "uuid" at its top level:
+a string of 1 to 512 bytes as sent, or an integer, which becomes a string. Without one, Collector makes a UUIDv7.
+
+Events are kept as sent: unknown fields, duplicate keys, big numbers, unusual escapes. Only line breaks between
+tokens become spaces. Each event is judged alone; positions in `rejected` count events as sent, from 0 (in
+NDJSON, lines that are not blank). An upload of one event that is no JSON is refused as a whole, as is one in
+which no event can be told from the next.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import operator
+import re
+from collections.abc import Iterable, Sequence
+from typing import cast
+from urllib.parse import parse_qs
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from collector.errors import BadUpload
+from collector.event import Event
+from collector.outcome import Reason, Rejection, Verdict
+from collector.protocols import split
+from collector.protocols.base import (
+    JSON_HEADERS,
+    Credentials,
+    Decoded,
+    DecodeLimits,
+    NewIds,
+    Reply,
+    Request,
+    Result,
+    refusal,
+)
+
+NDJSON_TYPES = frozenset(
+    {
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonlines",
+        "application/x-jsonlines",
+        "application/jsonl",
+    }
+)
+#: An id is copied into every line, and indexed by whoever reads it. Guess; UUIDs have 36.
+MAX_ID_BYTES = 512
+
+_QUOTE = ord(b'"')
+_INTEGER = re.compile(rb"-?[0-9]+")
+_EMPTY = "the upload has no events"
+_SHAPES = 'send a JSON object, an array of objects, {"events": [...]}, or NDJSON'
+
+
+class _Head(msgspec.Struct, gc=False):
+    """What Collector reads of an event: the raw values of its possible ids, in the order of preference."""
+
+    id: Raw | UnsetType = UNSET
+    event_id: Raw | UnsetType = UNSET
+    messageId: Raw | UnsetType = UNSET  # noqa: N815 (a key of the wire)
+    insert_id: Raw | UnsetType = UNSET
+    uuid: Raw | UnsetType = UNSET
+
+    def token(self) -> bytes | None:
+        """Return the id, as a JSON string, if there is one."""
+        return _usable(bytes(value) for place in _ID_PLACES if (value := place(self)) is not UNSET)
+
+
+class _Object(_Head, gc=False):
+    """A whole body that is one JSON object: an event, or the batch form."""
+
+    events: Raw | UnsetType = UNSET
+
+
+_ID_PLACES = tuple(map(operator.attrgetter, _Head.__struct_fields__))
+_ID_TOKENS = tuple(f'"{name}"'.encode() for name in _Head.__struct_fields__)
+_OBJECT = msgspec.json.Decoder(_Object)
+_HEAD = msgspec.json.Decoder(_Head)
+_HEADS = msgspec.json.Decoder(list[_Head])
+
+
+class Native:
+    """The adapter of `POST /v1/events`."""
+
+    name = "native"
+    key_in_body = False
+
+    def credentials(self, request: Request, body: bytes | None = None) -> Credentials:
+        """
+        Find the key: Bearer, Basic user name, X-Collector-Key, `?key=`; the first that is there.
+
+        An Authorization header of another scheme, or one that does not decode, is passed over.
+        """
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        value = value.strip()
+        key: str | None = None
+        if scheme.lower() == "bearer":
+            key = value
+        elif scheme.lower() == "basic":
+            key = _basic_user(value)
+        key = key or request.headers.get("x-collector-key", "").strip()
+        if not key and "key=" in request.query:
+            key = parse_qs(request.query).get("key", [""])[0]
+        return Credentials(key=key or None)
+
+    def decode(self, request: Request, body: bytes, limits: DecodeLimits, new_ids: NewIds) -> Decoded:
+        """Split the inflated body into events; see `base.Protocol`."""
+        text = body.removeprefix(b"\xef\xbb\xbf")
+        declared = request.headers.get("content-type", "").partition(";")[0].strip().lower() in NDJSON_TYPES
+        outline = text.strip(b" \t\r\n")
+        if not outline:
+            raise BadUpload(Reason.MALFORMED, "the upload is empty", _SHAPES)
+        try:
+            if outline[0] == ord("["):
+                return self._array(text, limits, new_ids)
+            if outline[0] == ord("{") and not declared:
+                return self._object(text, limits, new_ids)
+        except split.Unbalanced as error:
+            if not declared:
+                raise BadUpload(Reason.MALFORMED, f"the upload is not valid JSON: {error}", _SHAPES) from None
+        if declared:
+            return self._lines(text, limits, new_ids)
+        raise BadUpload(Reason.MALFORMED, "the upload is not JSON that holds events", _SHAPES)
+
+    def render(self, result: Result, decoded: Decoded) -> Reply:
+        """Answer 200 with what was accepted and, by index, what was not."""
+        body = {
+            "status": "partial" if result.rejected else "ok",
+            "accepted": result.accepted,
+            "rejected": result.rejected,
+            "ack": result.ack,
+            "receipt": result.receipt,
+        }
+        return Reply(status=200, headers=JSON_HEADERS, body=msgspec.json.encode(body))
+
+    def refuse(self, verdict: Verdict, request: Request | None = None) -> Reply:
+        """Answer with the error object of the contract."""
+        return refusal(verdict)
+
+    def _array(self, text: bytes, limits: DecodeLimits, new_ids: NewIds) -> Decoded:
+        """Decode an array: at once when all is well, else element by element."""
+        try:
+            text.decode()
+            bodies = split.array(text, limits.max_events)
+            heads = _HEADS.decode(text)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return _judge(split.elements(text, limits.max_events), limits, new_ids)
+        if not bodies:
+            raise BadUpload(Reason.MALFORMED, _EMPTY, _SHAPES)
+        if len(max(bodies, key=len)) > limits.max_event_bytes:
+            return _judge(bodies, limits, new_ids)
+        return _take(text, bodies, heads, new_ids)
+
+    def _lines(self, text: bytes, limits: DecodeLimits, new_ids: NewIds) -> Decoded:
+        """Decode lines: at once, as if they were an array, when all is well, else line by line."""
+        lines = split.lines(text, limits.max_events)
+        joined = b"[" + b",".join(lines) + b"]"
+        try:
+            joined.decode()
+            # Two events on one line, or one on two, would come out as an array, too.
+            sound = lines == split.array(joined, limits.max_events)
+            heads = _HEADS.decode(joined) if sound else []
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, BadUpload):
+            sound = False
+        if not sound or len(max(lines, key=len)) > limits.max_event_bytes:
+            return _judge(lines, limits, new_ids)
+        return _take(joined, lines, heads, new_ids)
+
+    def _object(self, text: bytes, limits: DecodeLimits, new_ids: NewIds) -> Decoded:
+        """Decode what begins like an object: the batch form, one event, or NDJSON that nobody declared."""
+        try:
+            whole = _OBJECT.decode(text)
+        except (msgspec.DecodeError, RecursionError):
+            if split.looks_like_lines(text):
+                return self._lines(text, limits, new_ids)
+            if events := split.array_under("events", text):
+                return self._array(events, limits, new_ids)
+            return _judge([_one(text)], limits, new_ids)
+        if whole.events is not UNSET and (events := bytes(whole.events)).startswith(b"["):
+            return self._array(events, limits, new_ids)
+        event = _one(text)
+        if len(event) > limits.max_event_bytes:
+            return _judge([event], limits, new_ids)
+        return _take(text, [event], [whole], new_ids)
+
+
+def _one(text: bytes) -> bytes:
+    """Return the only event of an upload, without what is around it."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise split.malformed(error) from None
+    return text.strip(b" \t\r\n")
+
+
+def _judge(elements: list[bytes], limits: DecodeLimits, new_ids: NewIds) -> Decoded:
+    """Take the good elements, and say what is wrong with each of the others."""
+    indexes: list[int] = []
+    bodies: list[bytes] = []
+    tokens: list[bytes | None] = []
+    rejected: list[Rejection] = []
+    for index, element in enumerate(elements):
+        if flaw := split.flaw(element, limits.max_event_bytes):
+            rejected.append(Rejection(index, *flaw))
+            continue
+        indexes.append(index)
+        bodies.append(split.one_line(element))
+        try:
+            tokens.append(_HEAD.decode(element).token())
+        except (msgspec.DecodeError, RecursionError):
+            # Lone surrogates, or a level short of too deep: the element is sound, but msgspec won't read it.
+            fields = dict(split.members(element))
+            tokens.append(_usable([fields[key] for key in _ID_TOKENS if key in fields]))
+    return Decoded(_events(indexes, bodies, tokens, new_ids), rejected)
+
+
+def _take(text: bytes, bodies: list[bytes], heads: Sequence[_Head], new_ids: NewIds) -> Decoded:
+    """Take all events of an upload in which all is well."""
+    if b"\n" in text or b"\r" in text:
+        bodies = list(map(split.one_line, bodies))
+    return Decoded(_events(range(len(bodies)), bodies, _tokens(heads), new_ids), [])
+
+
+def _tokens(heads: Sequence[_Head]) -> list[bytes | None]:
+    """
+    Find the ids of all events; None for those without.
+
+    Devices put their ids in the same place in all events of an upload, so this goes by place first.
+    """
+    for place in _ID_PLACES:
+        values = list(map(place, heads))
+        if UNSET not in values:
+            tokens: list[bytes | None] = list(b"\0".join(values).split(b"\0"))
+            for index, token in enumerate(tokens):
+                if not (token and token[0] == _QUOTE and 2 < len(token) <= MAX_ID_BYTES + 2):
+                    tokens[index] = heads[index].token()
+            return tokens
+        if values.count(UNSET) < len(values):
+            return [head.token() for head in heads]
+    return [None] * len(heads)
+
+
+def _usable(values: Iterable[bytes]) -> bytes | None:
+    """Return the first value that can be an id, as a JSON string."""
+    for value in values:
+        if value[0] == _QUOTE:
+            if 2 < len(value) <= MAX_ID_BYTES + 2:
+                return value
+        elif len(value) <= MAX_ID_BYTES and _INTEGER.fullmatch(value):
+            return b'"%s"' % value
+    return None
+
+
+def _events(indexes: Iterable[int], bodies: list[bytes], tokens: list[bytes | None], new_ids: NewIds) -> list[Event]:
+    """Put events together, with new ids where there are none."""
+    if missing := tokens.count(None):
+        fresh = iter(new_ids(missing))
+        tokens = [token or b'"%s"' % next(fresh).encode() for token in tokens]
+    return list(map(Event, indexes, cast("list[bytes]", tokens), bodies))
+
+
+def _basic_user(value: str) -> str | None:
+    """Return the user name of Basic credentials, or None when they do not decode."""
+    try:
+        user, colon, _ = base64.b64decode(value, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    return user if colon else None

@@ -1,0 +1,93 @@
+"""
+What operators and load balancers ask of a worker: is it alive, is it ready, what did it count, where is it all.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from functools import wraps
+
+import msgspec
+from flask import Response, request
+
+from collector.admission.gate import Gate
+from collector.admission.tenants import TenantBook
+from collector.buffer.spool import Spool
+from collector.errors import LedgerError
+from collector.telemetry import metrics
+
+View = Callable[[], Response]
+
+
+class Admin:
+    """The views of the admin listener; one a worker."""
+
+    def __init__(
+        self,
+        *,
+        gate: Gate,
+        spool: Spool,
+        tenants: TenantBook,
+        snapshot: Callable[[], metrics.Snapshot],
+        token: str | None,
+    ) -> None:
+        self._gate = gate
+        self._spool = spool
+        self._tenants = tenants
+        self._snapshot = snapshot
+        self._token = token
+
+    def guarded(self, view: View) -> View:
+        """Let a view answer only those who bring the admin token, if there is one."""
+
+        @wraps(view)
+        def asked() -> Response:
+            given = request.headers.get("Authorization", "").encode()
+            if self._token and not hmac.compare_digest(given, b"Bearer " + self._token.encode()):
+                message = "send the admin token: Authorization: Bearer <COLLECTOR_ADMIN_TOKEN>"
+                return _json({"status": "error", "code": 401, "error": "unauthorized", "message": message}, 401)
+            return view()
+
+        return asked
+
+    def health(self) -> Response:
+        """Answer that the worker's loop turns: that there is an answer says it."""
+        return _json({"status": "ok"})
+
+    def readiness(self) -> Response:
+        """Say whether this worker should get traffic, and if not, why; trouble that does not stop it is told too."""
+        reasons = []
+        if self._gate.leaving or self._gate.draining:
+            reasons.append("draining")
+        if self._spool.is_full:
+            reasons.append(self._spool.trouble or "the spool is above its high watermark")
+        body = {
+            "ready": not reasons,
+            "reasons": reasons,
+            "worker": self._spool.owner,
+            "spool": {"used_bytes": self._spool.used_bytes, "limit_bytes": self._spool.limit_bytes},
+            "tenants": {"count": len(self._tenants.table), "problems": self._tenants.problems},
+        }
+        return _json(body, 503 if reasons else 200)
+
+    def ledger(self) -> Response:
+        """Answer with the ledger of the whole task."""
+        # A worker that died a moment ago is adopted first, so that its books are exact.
+        self._spool.adopt()
+        try:
+            return _json(self._spool.books.totals().as_json())
+        except (LedgerError, OSError) as error:
+            return _json({"status": "error", "code": 503, "error": "ledger_unreadable", "message": str(error)}, 503)
+
+    def metrics(self) -> Response:
+        """Answer with the metrics of the whole task, living workers and dead, for Prometheus."""
+        self._spool.adopt()
+        merged = metrics.merge([self._spool.books.metrics(but=self._spool.owner), self._snapshot()])
+        totals = self._spool.books.totals()
+        text = metrics.render(merged, metrics.ledger_families(totals.tenants, balanced=totals.balanced))
+        return Response(text, content_type=metrics.CONTENT_TYPE)
+
+
+def _json(body: dict[str, object], status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body) + b"\n", status=status, content_type="application/json")

@@ -1,0 +1,203 @@
+"""
+The Flask door: the whole route table, and what a view does before and after `receive`.
+
+Two small applications, one a listener: devices see the first, operators both. `Doors` is the WSGI callable that
+gunicorn serves; the worker says in the environ on which listener a request came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from collector.errors import BadUpload
+from collector.outcome import STATUS, Reason, Verdict
+from collector.protocols.base import Protocol, Reply, Request
+from collector.protocols.clevertap import Clevertap
+from collector.protocols.native import Native
+from collector.receiver.body import BodyRoom, read_body
+from collector.receiver.upload import Intake, receive, refuse
+
+if TYPE_CHECKING:
+    from collector.receiver.admin import Admin
+    from collector.receiver.runtime import Runtime
+
+#: The environ key under which the worker names the listener: "device" or "admin".
+LISTENER = "collector.listener"
+
+#: Where devices upload. Each row is a path and the protocol spoken there; the method is POST.
+INGEST: tuple[tuple[str, Protocol], ...] = (
+    ("/v1/events", Native()),
+    ("/1/upload", Clevertap()),
+)
+
+#: What operators ask, and whether the answer needs the admin token. Rows of the first kind answer devices too.
+HEALTH = (("/healthz", "health"), ("/readyz", "readiness"))
+BOOKS = (("/metrics", "metrics"), ("/ledger", "ledger"))
+
+_CORS = (
+    ("Access-Control-Allow-Credentials", "true"),
+    ("Access-Control-Expose-Headers", "Retry-After"),
+    ("Vary", "Origin"),
+)
+_PREFLIGHT = (
+    ("Access-Control-Allow-Methods", "POST, OPTIONS"),
+    (
+        "Access-Control-Allow-Headers",
+        "authorization, content-type, content-encoding, collector-ack, x-collector-key, x-clevertap-account-id, "
+        "x-clevertap-passcode",
+    ),
+    ("Access-Control-Max-Age", "600"),
+)
+
+
+class BodyLimits(msgspec.Struct, frozen=True):
+    """
+    What may come on the wire, in bytes: one upload as sent, and all bodies that one worker reads at once.
+
+    `trusted_hops` proxies in front append to X-Forwarded-For; 0 takes the peer's address.
+    """
+
+    max_upload_bytes: int
+    max_bodies_bytes: int
+    trusted_hops: int
+
+
+def device_app(intake: Intake, admin: Admin, limits: BodyLimits) -> Flask:
+    """Build what listens to devices."""
+    app = _bare(__name__ + ".device")
+    room = BodyRoom(limits.max_bodies_bytes)
+    for path, protocol in INGEST:
+        view = _ingest(intake, protocol, limits, room)
+        app.add_url_rule(path, protocol.name, view, methods=["POST"])
+        app.add_url_rule(path, f"{protocol.name} preflight", _preflight, methods=["OPTIONS"])
+    for path, name in HEALTH:
+        app.add_url_rule(path, name, getattr(admin, name), methods=["GET"])
+    app.after_request(_cors)
+    return app
+
+
+def admin_app(admin: Admin) -> Flask:
+    """Build what listens to operators."""
+    app = _bare(__name__ + ".admin")
+    for path, name in HEALTH:
+        app.add_url_rule(path, name, getattr(admin, name), methods=["GET"])
+    for path, name in BOOKS:
+        app.add_url_rule(path, name, admin.guarded(getattr(admin, name)), methods=["GET"])
+    return app
+
+
+class Doors:
+    """The WSGI callable: each listener's application, and the runtime behind both, for the worker."""
+
+    def __init__(self, device: Flask, admin: Flask, runtime: Runtime) -> None:
+        self.device = device
+        self.admin = admin
+        self.runtime = runtime
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Serve a request where it came in."""
+        app = self.admin if environ.get(LISTENER) == "admin" else self.device
+        return app(environ, start_response)
+
+
+def _bare(name: str) -> Flask:
+    app = Flask(name, static_folder=None)
+    app.register_error_handler(HTTPException, _http_error)
+    return app
+
+
+def _ingest(intake: Intake, protocol: Protocol, limits: BodyLimits, room: BodyRoom) -> Callable[[], Response]:
+    def view() -> Response:
+        verdict = intake.gate.open()
+        if not verdict.admitted:
+            return respond(refuse(intake, protocol, verdict))
+        chunked = "chunked" in request.headers.get("Transfer-Encoding", "").lower()
+        length = None if chunked else int(request.headers.get("Content-Length") or 0)
+        holding = limits.max_upload_bytes if length is None else min(length, limits.max_upload_bytes)
+        try:
+            with room.hold(holding, _crowded):
+                # The stream itself: Flask's own form and data parsing would empty it, or cut a chunked body short.
+                body = read_body(request.environ["wsgi.input"], length, limits.max_upload_bytes)
+                return respond(receive(intake, protocol, _request(body, limits.trusted_hops)))
+        except BadUpload as bad:
+            reason = Reason(bad.reason)
+            verdict = Verdict.refused(
+                reason,
+                bad.message,
+                detail=bad.detail,
+                retry_after_s=2 if STATUS[reason] == STATUS[Reason.BACKPRESSURE] else None,
+            )
+            return respond(refuse(intake, protocol, verdict))
+
+    return view
+
+
+def _crowded() -> BadUpload:
+    return BadUpload(Reason.BACKPRESSURE, "too many uploads are being read at once: send again later")
+
+
+def _request(body: bytes, trusted_hops: int) -> Request:
+    return Request(
+        method=request.method,
+        path=request.path,
+        query=request.environ.get("QUERY_STRING", ""),
+        headers={name.lower(): value for name, value in request.headers.items()},
+        body=body,
+        remote_ip=remote_ip(
+            request.environ.get("REMOTE_ADDR", ""), request.headers.get("X-Forwarded-For", ""), trusted_hops
+        ),
+    )
+
+
+def remote_ip(peer: str, forwarded_for: str, trusted_hops: int) -> str:
+    """Return the device's address: what the outermost trusted proxy saw, never what a device claims of itself."""
+    hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
+    if not trusted_hops or len(hops) < trusted_hops:
+        return peer
+    return hops[-trusted_hops]
+
+
+def respond(reply: Reply) -> Response:
+    """Turn a reply into Flask's."""
+    return Response(reply.body, status=reply.status, headers=list(reply.headers))
+
+
+def _http_error(error: HTTPException) -> Response:
+    reasons = {404: Reason.NOT_FOUND, 405: Reason.METHOD_NOT_ALLOWED}
+    status = error.code or 500
+    reason = reasons.get(status, Reason.MALFORMED if status < 500 else Reason.INTERNAL)
+    paths = ", ".join(f"POST {path}" for path, _ in INGEST)
+    messages = {
+        Reason.NOT_FOUND: f"there is nothing at {request.path[:200]!r}: uploads go to {paths}",
+        Reason.METHOD_NOT_ALLOWED: f"{request.method} is not for this path: uploads go to {paths}",
+    }
+    body = {
+        "status": "error",
+        "code": status,
+        "error": reason.value,
+        "message": messages.get(reason, error.description or error.name),
+        "detail": "",
+    }
+    response = Response(msgspec.json.encode(body), status=status, content_type="application/json")
+    for name, value in error.get_headers():
+        if name.lower() == "allow":
+            response.headers[name] = value
+    return response
+
+
+def _preflight() -> Response:
+    return Response(status=204, headers=list(_PREFLIGHT))
+
+
+def _cors(response: Response) -> Response:
+    origin = request.headers.get("Origin")
+    if origin:
+        response.headers["Access-Control-Allow-Origin"] = origin
+        for name, value in _CORS:
+            response.headers[name] = value
+    return response

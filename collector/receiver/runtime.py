@@ -1,0 +1,181 @@
+"""
+The life of one worker: what is started when gunicorn has forked it, ticks while it serves, and ends in order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import msgspec
+
+from collector.admission.gate import Gate
+from collector.admission.quota import Quota
+from collector.admission.tenants import TenantBook
+from collector.buffer.spool import Spool
+from collector.clock import Clock
+from collector.delivery.flusher import Flusher
+from collector.errors import SinkError
+from collector.outcome import Reason
+from collector.sinks.base import Sink
+from collector.telemetry import metrics
+from collector.telemetry.books import METRICS, replace
+from collector.telemetry.signals import Signals
+
+#: How often the spool, the tenants and the gate are looked after, in seconds.
+TICK_S = 0.25
+_PUBLISH_EVERY_S = 1.0
+
+
+class Times(msgspec.Struct, frozen=True):
+    """What the gunicorn worker needs to know: seconds, and the bytes of a request's head."""
+
+    drain_s: float
+    body_deadline_s: float
+    max_header_bytes: int
+
+
+class Runtime:
+    """
+    Everything of one worker that has a life. `spawn` runs a function beside the caller, `rest` waits so many
+    seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        flusher: Flusher,
+        sinks: Iterable[Sink],
+        tenants: TenantBook,
+        quota: Quota,
+        gate: Gate,
+        clock: Clock,
+        signals: Signals,
+        counts: metrics.Metrics,
+        times: Times,
+        spawn: Callable[[Callable[[], None]], object],
+        rest: Callable[[float], None],
+    ) -> None:
+        self._spool = spool
+        self._flusher = flusher
+        self._sinks = list(sinks)
+        self._tenants = tenants
+        self._quota = quota
+        self._gate = gate
+        self._clock = clock
+        self._signals = signals
+        self._counts = counts
+        self._spawn = spawn
+        self._rest = rest
+        self._publish_at = 0.0
+        self._started = False
+        self._closed = False
+        self.times = times
+
+    # -- life, in order ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open everything and start the background work; called once, in the forked and patched worker."""
+        for sink in self._sinks:
+            try:
+                sink.start()
+            except SinkError as error:
+                # A sink that is away is no reason to refuse events: they wait in the spool.
+                self._signals.internal_error("sink.start", error)
+        self._spool.start()
+        self._guard("tenants.tick", self._tenants.tick)
+        self._guard("quota.start", self._quota.start)
+        self._started = True
+        self._spawn(self._flusher.run)
+        self._spawn(self._run)
+        self._signals.worker_started(os.getpid(), self._spool.owner)
+
+    def begin_drain(self) -> None:
+        """Be unready from now on; uploads that still come are taken."""
+        self._gate.leaving = True
+
+    def refuse_uploads(self) -> None:
+        """Take no more uploads."""
+        self._gate.draining = True
+
+    def finish(self, budget_s: float) -> None:
+        """Send on what is in the spool while there is time, say what became of it all, and close."""
+        if self._started and not self._closed:
+            self._gate.draining = True
+            self._flusher.drain(budget_s)
+            totals = self._spool.totals()
+            left = sum(self._spool.pending().values())
+            self._signals.drain_done(
+                accepted=totals.get("accepted", 0),
+                delivered=totals.get("delivered", 0),
+                rescued=totals.get("rescued", 0),
+                rejected_by_sink=totals.get("rejected_by_sink", 0),
+                dropped=totals.get("dropped", 0),
+                left=left,
+            )
+            self._signals.worker_stopped(self._spool.owner, left == 0)
+        self.close()
+
+    def close(self) -> None:
+        """Let everything go; what is not delivered stays in the spool for the next worker. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._flusher.close()
+        self._signals.flush()
+        if self._started:
+            self._guard("metrics.publish", self._publish)
+        self._spool.close()
+        self._quota.close()
+        for sink in self._sinks:
+            sink.close()
+
+    # -- the background ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closed:
+            self.tick()
+            self._rest(TICK_S)
+
+    def tick(self) -> None:
+        """Look after everything once; what one part meets does not keep the others from their turn."""
+        self._guard("spool.tick", self._spool.tick)
+        self._guard("tenants.tick", self._tenants.tick)
+        self._guard("gate.tick", self._gate.tick)
+        now = self._clock.monotonic()
+        if now >= self._publish_at:
+            self._publish_at = now + _PUBLISH_EVERY_S
+            self._guard("signals.flush", self._signals.flush)
+            self._guard("metrics.publish", self._publish)
+
+    def _guard(self, where: str, part: Callable[[], object]) -> None:
+        try:
+            part()
+        except Exception as error:  # a defect in one part must not stop the others
+            self._signals.internal_error(where, error)
+
+    def snapshot(self) -> metrics.Snapshot:
+        """Return this worker's metrics as they are now."""
+        counts, spool = self._counts, self._spool
+        counts.set("collector_spool_bytes", spool.used_bytes)
+        counts.set("collector_spool_budget_bytes", spool.bounds.worker_bytes)
+        counts.set("collector_spool_refusing", int(spool.is_full))
+        counts.set("collector_tenants", len(self._tenants.table))
+        counts.set("collector_worker_resident_memory_bytes", metrics.resident_bytes())
+        return counts.snapshot()
+
+    def _publish(self) -> None:
+        directory = self._spool.directory
+        if directory is not None:
+            # A full or read-only spool is told by its own signal.
+            with suppress(OSError):
+                replace(directory / METRICS, metrics.encode(self.snapshot()))
+
+    def bad_request(self, status: int, message: str) -> bytes:
+        """Count what was no request, and return the body of its refusal."""
+        reason = Reason.SLOW_BODY if status == 408 else Reason.MALFORMED  # noqa: PLR2004 - Request Timeout
+        self._signals.upload_refused(None, "http", reason)
+        refusal = {"status": "error", "code": status, "error": reason.value, "message": message, "detail": ""}
+        return msgspec.json.encode(refusal)

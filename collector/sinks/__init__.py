@@ -1,0 +1,1 @@
+"""Where batches go: one module a destination, chosen by URL in `registry`."""

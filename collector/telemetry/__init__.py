@@ -1,0 +1,1 @@
+"""Accounts, signals, metrics and logs: how Collector tells what it does, and what became of each event."""

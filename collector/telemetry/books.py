@@ -1,0 +1,181 @@
+"""
+The ledger of the whole task: the books of every owner, living, dead and retired, added up.
+
+    <spool>/retired           sums of directories that are gone, replaced by rename
+    <spool>/owners/<owner>/   counters (the ledger) and metrics.json of one owner
+
+A directory is retired in two steps: its sums go into `retired` together with its name, then it is removed. A
+reader passes over directories that `retired` names, and reads again if `retired` changed meanwhile; so nothing is
+counted twice or not at all, whenever a process dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from collector.errors import LedgerError
+from collector.outcome import FATES, Outcome
+from collector.telemetry import counters, metrics
+from collector.telemetry.ledger import COUNTERS
+
+METRICS = "metrics.json"
+_LOOKS = 20
+
+
+class Retired(msgspec.Struct):
+    """Sums of what is gone; `absorbed` are directories that are in the sums and may still be there."""
+
+    tenants: dict[str, counters.Row] = msgspec.field(default_factory=dict)
+    absorbed: list[str] = msgspec.field(default_factory=list)
+    metrics: metrics.Snapshot = msgspec.field(default_factory=metrics.Snapshot)
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """The ledger by tenant, each with a number for every name in `counters.COLUMNS`."""
+
+    tenants: dict[str, counters.Row]
+
+    @property
+    def total(self) -> counters.Row:
+        """Add the tenants up."""
+        total: counters.Row = {}
+        for row in self.tenants.values():
+            _add(total, row)
+        return total
+
+    @property
+    def balanced(self) -> bool:
+        """Tell whether the identity holds for every tenant."""
+        return not self.unbalanced()
+
+    def unbalanced(self) -> list[str]:
+        """Name the tenants for whom the identity does not hold."""
+        return [
+            tenant_id
+            for tenant_id, row in self.tenants.items()
+            if row.get("accepted", 0) != sum(count for name, count in row.items() if name != "accepted")
+        ]
+
+    def as_json(self) -> dict[str, object]:
+        """Return what `GET /ledger` answers."""
+        return {
+            "balanced": self.balanced,
+            **outcomes(self.total),
+            "tenants": {tenant_id: outcomes(row) for tenant_id, row in sorted(self.tenants.items())},
+        }
+
+
+def outcomes(row: counters.Row) -> dict[str, object]:
+    """Fold the columns of a row into outcomes, with the reasons of what did not arrive beside them."""
+    folded: dict[str, object] = {"accepted": row.get("accepted", 0)}
+    for outcome in Outcome:
+        folded[outcome.value] = sum(row.get(fate.name, 0) for fate in FATES if fate.outcome is outcome)
+    folded["pending"] = row.get("pending", 0)
+    folded["reasons"] = {
+        fate.name: row[fate.name] for fate in FATES if fate.reason is not None and row.get(fate.name, 0)
+    }
+    return folded
+
+
+def _add(sums: counters.Row, row: counters.Row) -> None:
+    for name, count in row.items():
+        sums[name] = sums.get(name, 0) + count
+
+
+class Books:
+    """All books below one spool."""
+
+    def __init__(self, root: Path) -> None:
+        self._owners = root / "owners"
+        self._retired = root / "retired"
+        self._lock = root / "retired.lock"
+
+    def totals(self) -> Totals:
+        """Add everything up, as of one moment of each book; raises LedgerError if the books do not hold still."""
+        for _ in range(_LOOKS):
+            before = self._retired_id()
+            retired = self._read_retired()
+            tenants: dict[str, counters.Row] = {}
+            for row_id, row in retired.tenants.items():
+                _add(tenants.setdefault(row_id, {}), row)
+            try:
+                for directory in self._living(retired):
+                    for tenant_id, row in counters.read(directory / COUNTERS).items():
+                        _add(tenants.setdefault(tenant_id, {}), row)
+            except FileNotFoundError:
+                continue
+            if before == self._retired_id():
+                return Totals(tenants)
+        raise LedgerError("the ledger's files changed each time they were read")
+
+    def metrics(self, *, but: str) -> metrics.Snapshot:
+        """Merge the metrics of every owner, retired ones too, but those of the owner named `but`."""
+        retired = self._read_retired()
+        found = [retired.metrics]
+        for directory in self._living(retired):
+            if directory.name != but:
+                with contextlib.suppress(OSError, msgspec.DecodeError):
+                    found.append(metrics.decode((directory / METRICS).read_bytes()))
+        return metrics.merge(found)
+
+    def retire(self, directory: Path) -> bool:
+        """
+        Fold the books of a directory that its caller holds locked and whose events are all settled, and remove it.
+
+        Return False when another process is at it; try again later. Raises OSError.
+        """
+        lock_fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            retired = self._read_retired()
+            if directory.name not in retired.absorbed:
+                for tenant_id, row in counters.read(directory / COUNTERS).items():
+                    _add(retired.tenants.setdefault(tenant_id, {}), row)
+                with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+                    last = metrics.decode((directory / METRICS).read_bytes())
+                    retired.metrics = metrics.merge([retired.metrics, metrics.without_gauges(last)])
+                retired.absorbed = [name for name in retired.absorbed if (self._owners / name).exists()]
+                retired.absorbed.append(directory.name)
+                replace(self._retired, msgspec.json.encode(retired))
+            shutil.rmtree(directory)
+            return True
+        finally:
+            os.close(lock_fd)
+
+    def _living(self, retired: Retired) -> Iterable[Path]:
+        if not self._owners.is_dir():
+            return []
+        absorbed = set(retired.absorbed)
+        return sorted(
+            one for one in self._owners.iterdir() if not one.name.startswith(".") and one.name not in absorbed
+        )
+
+    def _read_retired(self) -> Retired:
+        try:
+            return msgspec.json.decode(self._retired.read_bytes(), type=Retired)
+        except FileNotFoundError:
+            return Retired()
+
+    def _retired_id(self) -> tuple[int, int]:
+        try:
+            stat = self._retired.stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return (stat.st_ino, stat.st_mtime_ns)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put data in a file's place: the old or the new is there at any moment, whole."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_bytes(data)
+    new.replace(path)

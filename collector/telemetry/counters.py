@@ -1,0 +1,161 @@
+"""
+The visible half of the ledger: one row of counters a tenant in a memory-mapped file on tmpfs.
+
+Any process reads it at any moment; it outlives its writer. A row holds a sequence number that is odd while its
+writer is at work on it, then the columns. Each store is one aligned eight-byte store (`memoryview.cast("Q")`;
+`struct.pack_into` with a byte order stores byte by byte).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import msgspec
+
+from collector.outcome import FATES
+
+#: What a row counts: events, and one column for each fate.
+COLUMNS: tuple[str, ...] = ("accepted", "pending", *(fate.name for fate in FATES))
+
+_HEADER_BYTES = 4096
+_NAME_BYTES = 64
+_ROW_CELLS = 32
+_ROW_BYTES = 8 * _ROW_CELLS
+_SEQ = _NAME_BYTES // 8
+_FIRST = _SEQ + 1
+_ROWS_AT_FIRST = 16
+#: How often a reader looks again at a row that its writer is at work on; a writer needs under 1 µs.
+_LOOKS = 100
+
+assert len(COLUMNS) + _FIRST <= _ROW_CELLS  # noqa: S101 - the file's layout, checked where it is laid out
+
+Row = dict[str, int]
+
+
+class _Header(msgspec.Struct):
+    columns: tuple[str, ...]
+
+
+class CounterFile:
+    """The writer's side: one process at a time, the holder of the directory's lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        self._map: mmap.mmap | None = None
+        self._cells = memoryview(b"")
+        self._rows: dict[str, int] = {}
+        self._capacity = 0
+
+    def start(self) -> None:
+        """Create the file, or take over the one that is there; raises OSError."""
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        size = os.fstat(self._fd).st_size
+        if size < _HEADER_BYTES + _ROW_BYTES:
+            self._grow(_ROWS_AT_FIRST)
+            header = msgspec.json.encode(_Header(COLUMNS))
+            os.pwrite(self._fd, header.ljust(_HEADER_BYTES - 1) + b"\n", 0)
+        else:
+            self._remap((size - _HEADER_BYTES) // _ROW_BYTES)
+            names = _names(os.pread(self._fd, size, 0))
+            self._rows = {name: n for n, name in enumerate(names)}
+
+    def _grow(self, capacity: int) -> None:
+        # Pages are laid out before they are mapped: a store to a page that a full tmpfs can't give is a SIGBUS.
+        os.posix_fallocate(self._fd, 0, _HEADER_BYTES + capacity * _ROW_BYTES)
+        self._remap(capacity)
+
+    def _remap(self, capacity: int) -> None:
+        self._release()
+        self._map = mmap.mmap(self._fd, _HEADER_BYTES + capacity * _ROW_BYTES)
+        self._cells = memoryview(self._map).cast("Q")
+        self._capacity = capacity
+
+    def row(self, tenant_id: str) -> int:
+        """Return the number of the tenant's row, a new one if there is none; raises OSError without room."""
+        row = self._rows.get(tenant_id)
+        if row is None:
+            row = len(self._rows)
+            if row == self._capacity:
+                self._grow(2 * self._capacity)
+            name = tenant_id.encode().ljust(_NAME_BYTES, b"\0")
+            at = (_HEADER_BYTES + row * _ROW_BYTES) // 8
+            self._cells[at : at + _SEQ] = memoryview(name).cast("Q")
+            self._rows[tenant_id] = row
+        return row
+
+    def write(self, row: int, values: list[int]) -> None:
+        """Show new values of a row, in the order of `COLUMNS`."""
+        cells, at = self._cells, (_HEADER_BYTES + row * _ROW_BYTES) // 8 + _SEQ
+        seq = cells[at] | 1
+        cells[at] = seq
+        for n, value in enumerate(values, at + 1):
+            cells[n] = value
+        cells[at] = seq + 1
+
+    def add(self, row: int, accepted: int, pending: int) -> None:
+        """Show new values of the first two columns alone: what an append changes."""
+        cells, at = self._cells, (_HEADER_BYTES + row * _ROW_BYTES) // 8 + _SEQ
+        seq = cells[at] | 1
+        cells[at] = seq
+        cells[at + 1] = accepted
+        cells[at + 2] = pending
+        cells[at] = seq + 1
+
+    def _release(self) -> None:
+        self._cells.release()
+        self._cells = memoryview(b"")
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+
+    def close(self) -> None:
+        """Unmap and close; safe to call twice."""
+        self._release()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _names(data: bytes) -> list[str]:
+    names = []
+    for at in range(_HEADER_BYTES, len(data) - _ROW_BYTES + 1, _ROW_BYTES):
+        name = data[at : at + _NAME_BYTES].rstrip(b"\0")
+        if not name:
+            break
+        names.append(name.decode(errors="replace"))
+    return names
+
+
+def read(path: Path) -> dict[str, Row]:
+    """
+    Read every row as its writer last left it; raises OSError.
+
+    A file of another version of Collector is read by the column names in its header. A row that stays odd was
+    left so by a writer that died in the middle: it is returned as it is, and adoption writes it anew.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.pread(fd, os.fstat(fd).st_size, 0)
+        if not data[:_HEADER_BYTES].strip(b"\0"):
+            return {}
+        columns = msgspec.json.decode(data[:_HEADER_BYTES], type=_Header).columns
+        return {name: _steady(fd, n, data, columns) for n, name in enumerate(_names(data))}
+    finally:
+        os.close(fd)
+
+
+def _steady(fd: int, row: int, data: bytes, columns: tuple[str, ...]) -> Row:
+    at = _HEADER_BYTES + row * _ROW_BYTES
+    seen = data[at : at + _ROW_BYTES]
+    for _ in range(_LOOKS):
+        cells = memoryview(seen).cast("Q")
+        again = os.pread(fd, _ROW_BYTES, at)
+        if cells[_SEQ] % 2 == 0 and again == seen:
+            break
+        seen = again
+        os.sched_yield()
+    cells = memoryview(seen).cast("Q")
+    return {column: cells[_FIRST + n] for n, column in enumerate(columns)}

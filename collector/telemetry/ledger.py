@@ -1,0 +1,228 @@
+"""
+One writer's books: what it accepted, and what became of it.
+
+    accepted = delivered + rescued + rejected_by_sink + dropped + pending
+
+There are three witnesses, so that the identity is checked and not assumed. What was accepted stands in the
+counters and, written together with the events, in the frames of the spool. What became of it stands in the
+journal. What is pending is counted in the segments. They are brought together when a segment is read, when a
+dead writer's directory is adopted (`recount`), and every few seconds (`audit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from collector.errors import LedgerError
+from collector.event import Batch, Span
+from collector.outcome import DELIVERED, FATES, Fate, Outcome, Reason, Receipt
+from collector.telemetry.counters import CounterFile
+from collector.telemetry.counters import read as read_counters
+from collector.telemetry.journal import Journal, Settlement
+from collector.telemetry.signals import Signals
+
+COUNTERS = "counters"
+JOURNAL = "journal"
+
+_LOST = Fate(Outcome.DROPPED, Reason.CORRUPT_FRAME)
+_REJECTED = {fate.reason: fate for fate in FATES if fate.outcome is Outcome.REJECTED_BY_SINK}
+
+
+class Account:
+    """One tenant's running counts, in events."""
+
+    __slots__ = ("accepted", "fates", "pending", "row", "tenant_id")
+
+    def __init__(self, tenant_id: str, row: int) -> None:
+        self.tenant_id = tenant_id
+        self.row = row
+        self.accepted = 0
+        self.pending = 0
+        self.fates = [0] * len(FATES)
+
+    def values(self) -> list[int]:
+        """Return what `counters.COLUMNS` names."""
+        return [self.accepted, self.pending, *self.fates]
+
+
+class Verdicts:
+    """A receipt laid over its batch: which spans are settled, and with what fate."""
+
+    def __init__(self, batch: Batch, receipt: Receipt) -> None:
+        if receipt.delivered + len(receipt.retryable) + len(receipt.rejected) != len(batch):
+            raise LedgerError(
+                f"the sink's receipt names {receipt.delivered} delivered, {len(receipt.retryable)} retryable and "
+                f"{len(receipt.rejected)} rejected events; the batch has {len(batch)}"
+            )
+        retryable = set(receipt.retryable)
+        reasons = dict(receipt.rejected)
+        if len(retryable) + len(reasons) + receipt.delivered != len(batch) or retryable & reasons.keys():
+            raise LedgerError("the sink's receipt names an event twice")
+        #: Settled spans, each with the events in it that the sink rejected, by number in the partition.
+        self.settled: list[tuple[Span, dict[int, Reason]]] = []
+        at = 0
+        for span in batch.spans:
+            first = span.first
+            rejected = {
+                span.first + n - at: reason for n, reason in reasons.items() if at <= n < at + len(span)
+            }
+            for n in sorted(n - at + span.first for n in retryable if at <= n < at + len(span)):
+                self._add(span, first, n, rejected)
+                first = n + 1
+            self._add(span, first, span.last, rejected)
+            at += len(span)
+
+    def _add(self, span: Span, first: int, last: int, rejected: dict[int, Reason]) -> None:
+        if first < last:
+            inside = {n: reason for n, reason in rejected.items() if first <= n < last}
+            self.settled.append((Span(span.tenant_id, span.hour, first, last), inside))
+
+    def fates(self, arrived: Fate) -> dict[str, dict[str, int]]:
+        """Count the fates by tenant; `arrived` is the fate of what the sink took."""
+        sums: dict[str, dict[str, int]] = {}
+        for span, rejected in self.settled:
+            counts = sums.setdefault(span.tenant_id, {})
+            if len(span) > len(rejected):
+                counts[arrived.name] = counts.get(arrived.name, 0) + len(span) - len(rejected)
+            for reason in rejected.values():
+                name = _REJECTED[reason].name
+                counts[name] = counts.get(name, 0) + 1
+        return sums
+
+
+class Ledger:
+    """The books in one directory of the spool; only the holder of that directory's lock may open them."""
+
+    def __init__(self, directory: Path, signals: Signals) -> None:
+        self._directory = directory
+        self._signals = signals
+        self._counters = CounterFile(directory / COUNTERS)
+        self._journal = Journal(directory / JOURNAL)
+        self._accounts: dict[str, Account] = {}
+        self._differences: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Create the books, or open a dead writer's; raises OSError."""
+        self._journal.start()
+        seen = read_counters(self._directory / COUNTERS) if (self._directory / COUNTERS).exists() else {}
+        self._counters.start()
+        for tenant_id in {**seen, **self._journal.state.fates}:
+            account = self.account(tenant_id)
+            account.accepted = seen.get(tenant_id, {}).get("accepted", 0)
+            self._credit(account, self._journal.state.fates.get(tenant_id, {}))
+            account.pending = account.accepted - sum(account.fates)
+
+    def account(self, tenant_id: str) -> Account:
+        """Return the tenant's account, a new one if there is none; raises OSError when tmpfs has no room for it."""
+        account = self._accounts.get(tenant_id)
+        if account is None:
+            account = self._accounts[tenant_id] = Account(tenant_id, self._counters.row(tenant_id))
+        return account
+
+    def accept(self, account: Account, events: int) -> None:
+        """Count events whose frame was just written."""
+        account.accepted += events
+        account.pending += events
+        self._counters.add(account.row, account.accepted, account.pending)
+
+    def settle(self, batch: Batch, receipt: Receipt, *, arrived: Fate = DELIVERED) -> Verdicts:
+        """
+        Make a batch's fates durable, then count them; return what is settled now.
+
+        Raises LedgerError for a receipt that does not add up and OSError when the journal can't be written;
+        then nothing is settled.
+        """
+        verdicts = Verdicts(batch, receipt)
+        if verdicts.settled:
+            spans = tuple(span for span, _ in verdicts.settled)
+            self._settle(Settlement(verdicts.fates(arrived), batch.segment, spans))
+        for span, rejected in verdicts.settled:
+            for reason in set(rejected.values()):
+                count = sum(reason is one for one in rejected.values())
+                self._signals.events_lost(span.tenant_id, Outcome.REJECTED_BY_SINK, reason, count, batch.segment)
+        return verdicts
+
+    def lose(self, segment: str, spans: Iterable[Span]) -> None:
+        """Settle events that the spool held and can't give back any more."""
+        lost = tuple(spans)
+        fates: dict[str, dict[str, int]] = {}
+        for span in lost:
+            counts = fates.setdefault(span.tenant_id, {_LOST.name: 0})
+            counts[_LOST.name] += len(span)
+        self._settle(Settlement(fates, segment, lost))
+        for tenant_id, counts in fates.items():
+            self._signals.events_lost(
+                tenant_id, Outcome.DROPPED, Reason.CORRUPT_FRAME, counts[_LOST.name], segment
+            )
+
+    def _settle(self, settlement: Settlement) -> None:
+        self._journal.write(settlement)
+        for tenant_id, counts in settlement.fates.items():
+            account = self.account(tenant_id)
+            self._credit(account, counts)
+            account.pending -= sum(counts.values())
+            self._counters.write(account.row, account.values())
+
+    @staticmethod
+    def _credit(account: Account, counts: Mapping[str, int]) -> None:
+        for n, fate in enumerate(FATES):
+            account.fates[n] += counts.get(fate.name, 0)
+
+    def settled_spans(self, segment: str) -> tuple[Span, ...]:
+        """Return what is settled of a segment."""
+        return self._journal.state.segments.get(segment, ())
+
+    def forget(self, segment: str) -> None:
+        """Drop the notes on a segment that was unlinked."""
+        self._journal.forget(segment)
+
+    def recount(self, *, seen: Mapping[str, int], pending: Mapping[str, int], damaged: bool) -> None:
+        """
+        Bring a dead writer's books up to what its segments hold, exactly, whenever it died.
+
+        `seen` is the highest running count in each tenant's frames: an append that the writer did not live to
+        count is counted now. `pending` is what the segments hold without a fate. Events that were counted and
+        are nowhere are lost when the segments are damaged, and a defect when they are not.
+        """
+        for tenant_id in {**self._accounts, **seen, **pending}:
+            account = self.account(tenant_id)
+            account.accepted = max(account.accepted, seen.get(tenant_id, 0))
+            account.pending = account.accepted - sum(account.fates)
+            missing = account.pending - pending.get(tenant_id, 0)
+            if missing > 0 and damaged:
+                self._settle(Settlement({tenant_id: {_LOST.name: missing}}))
+                self._signals.events_lost(tenant_id, Outcome.DROPPED, Reason.CORRUPT_FRAME, missing, "")
+            self._counters.write(account.row, account.values())
+        self.audit(pending)
+
+    def audit(self, pending: Mapping[str, int]) -> None:
+        """
+        Hold the accounts against what the segments hold, by tenant.
+
+        What the segments hold is what the counters show as pending, so that a difference unbalances the ledger
+        for every reader; it is a defect and an alarm, told once for each change of it.
+        """
+        for tenant_id in {**self._accounts, **pending}:
+            account = self.account(tenant_id)
+            account.pending = pending.get(tenant_id, 0)
+            accounted = sum(account.fates) + account.pending
+            if account.accepted - accounted != self._differences.get(tenant_id, 0):
+                self._differences[tenant_id] = account.accepted - accounted
+                self._counters.write(account.row, account.values())
+                self._signals.ledger_imbalance(tenant_id, account.accepted, accounted)
+
+    def totals(self) -> dict[str, int]:
+        """Sum the accounts: accepted, pending, and each outcome."""
+        sums = dict.fromkeys(("accepted", "pending", *(o.value for o in Outcome)), 0)
+        for account in self._accounts.values():
+            sums["accepted"] += account.accepted
+            sums["pending"] += account.pending
+            for fate, count in zip(FATES, account.fates, strict=True):
+                sums[fate.outcome.value] += count
+        return sums
+
+    def close(self) -> None:
+        """Close the files; safe to call twice."""
+        self._counters.close()
+        self._journal.close()

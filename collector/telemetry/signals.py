@@ -1,0 +1,240 @@
+"""
+What Collector says: one method is one thing that happened, told as one log line and counted in one place.
+
+Call sites say what happened and nothing else, so a line and a metric can't disagree. Names, levels and fields are
+declared in `catalogue.SIGNALS`. Levels: error, data is lost or a human is needed; warning, unexpected and nothing lost.
+What strangers can cause at will is counted at once and logged together, once a `flush()` for each kind of it.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from structlog.typing import FilteringBoundLogger
+
+from collector.clock import Clock
+from collector.outcome import Outcome, Reason
+from collector.telemetry.catalogue import SIGNALS, SPAN
+from collector.telemetry.logs import rfc3339
+from collector.telemetry.metrics import OVERFLOW, Metrics
+
+#: Kinds of aggregated signals between two flushes; more are logged as one, `OVERFLOW`. A line costs 60 to 100 µs
+#: (measured), so that a flush holds up the loop for 50 ms at the worst.
+MAX_KEYS = 500
+
+
+class _Gathered:
+    """Occurrences of one kind since the last flush."""
+
+    __slots__ = ("count", "first_us", "last_us", "values")
+
+    def __init__(self, values: tuple[str | int | None, ...], now_us: int) -> None:
+        self.values = values
+        self.count = 0
+        self.first_us = now_us
+        self.last_us = now_us
+
+
+class Signals:
+    """Every signal as a method. Safe to call from any thread or greenlet; never raises because of a log."""
+
+    def __init__(
+        self, logger: FilteringBoundLogger, metrics: Metrics, *, clock: Clock, max_keys: int = MAX_KEYS
+    ) -> None:
+        self._metrics = metrics
+        self._clock = clock
+        self._max_keys = max_keys
+        self._say = {
+            "debug": logger.debug, "info": logger.info, "warning": logger.warning, "error": logger.error,
+        }  # fmt: skip
+        self._lock = threading.Lock()
+        self._gathered: dict[tuple[str | None, ...], _Gathered] = {}
+        self._shown: set[tuple[str, str]] = set()
+        self._refusing = False
+        metrics.set("collector_spool_refusing", 0)
+
+    # -- a worker's life -----------------------------------------------------------------------------------
+
+    def worker_started(self, pid: int, owner: str) -> None:
+        """A worker is ready."""
+        self._metrics.set("collector_worker_start_time_seconds", self._clock.now_us() / 1_000_000)
+        self._say["info"]("worker.started", pid=pid, owner=owner)
+
+    def worker_stopped(self, owner: str, clean: bool) -> None:
+        """A worker ends; `clean` if everything of it was closed."""
+        self._metrics.inc("collector_worker_stops_total", (_flag(clean),))
+        self._say["info" if clean else "warning"]("worker.stopped", owner=owner, clean=clean)
+
+    def drain_done(
+        self, accepted: int, delivered: int, rescued: int, rejected_by_sink: int, dropped: int, left: int
+    ) -> None:
+        """A worker has drained; the numbers are its ledger, `left` what is still in its spool."""
+        self._metrics.inc("collector_drains_total", (_flag(not left),))
+        self._say["warning" if left else "info"](
+            "drain.done", accepted=accepted, delivered=delivered, rescued=rescued, rejected_by_sink=rejected_by_sink,
+            dropped=dropped, left=left,
+        )  # fmt: skip
+
+    # -- uploads -------------------------------------------------------------------------------------------
+
+    def upload_accepted(
+        self,
+        tenant_id: str,
+        protocol: str,
+        events: int,
+        bytes: int,  # noqa: A002 - what they are in batch_delivered
+    ) -> None:
+        """An upload was taken, with so many events of so many bytes in the spool; no line, ever."""
+        labels = (tenant_id, protocol)
+        inc = self._metrics.inc
+        inc("collector_uploads_total", labels)
+        inc("collector_upload_events_total", labels, events)
+        inc("collector_upload_bytes_total", labels, bytes)
+
+    def upload_refused(self, tenant_id: str | None, protocol: str, reason: Reason) -> None:
+        """An upload was refused; `tenant_id` is None when the key is unknown, never what the stranger sent."""
+        self._metrics.inc("collector_uploads_refused_total", (tenant_id or "", protocol, reason))
+        self._gather("upload.refused", (tenant_id, protocol, reason))
+
+    def events_rejected(self, tenant_id: str, protocol: str, code: Reason, count: int) -> None:
+        """So many events of an upload that was taken were not."""
+        self._metrics.inc("collector_events_rejected_total", (tenant_id, protocol, code), count)
+        self._gather("events.rejected", (tenant_id, protocol, code), count=count)
+
+    # -- batches and events --------------------------------------------------------------------------------
+
+    def batch_delivered(
+        self,
+        route: str,
+        events: int,
+        bytes: int,  # noqa: A002 - the field's name on the line
+        seconds: float,
+    ) -> None:
+        """A sink confirmed a batch after so many seconds."""
+        labels = (route,)
+        self._metrics.inc("collector_batches_delivered_total", labels)
+        self._metrics.inc("collector_batch_events_total", labels, events)
+        self._metrics.inc("collector_batch_bytes_total", labels, bytes)
+        self._metrics.observe("collector_batch_seconds", labels, seconds)
+        self._say["debug"]("batch.delivered", route=route, events=events, bytes=bytes, seconds=round(seconds, 6))
+
+    def batch_failed(self, route: str, error: str, attempts: int, retry_in_s: float) -> None:
+        """A sink did not take a batch at this, its `attempts`-th try."""
+        self._metrics.inc("collector_batch_failures_total", (route,))
+        self._say["warning"](
+            "batch.failed", route=route, error=error, attempts=attempts, retry_in_s=round(retry_in_s, 3)
+        )
+
+    def events_lost(self, tenant_id: str, outcome: Outcome, reason: Reason, count: int, segment: str) -> None:
+        """So many events that had been taken were settled without arriving."""
+        self._metrics.inc("collector_events_lost_total", (tenant_id, outcome, reason), count)
+        self._say["warning" if outcome == Outcome.REJECTED_BY_SINK else "error"](
+            "events.lost", tenant_id=tenant_id, outcome=outcome, reason=reason, count=count, segment=segment
+        )
+
+    # -- the spool and the ledger --------------------------------------------------------------------------
+
+    def spool_refusing(self, cause: str) -> None:
+        """The spool can't take events; said again while it still can't, nothing is logged."""
+        with self._lock:
+            changed, self._refusing = not self._refusing, True
+        if changed:
+            self._metrics.set("collector_spool_refusing", 1)
+            self._say["error"]("spool.refusing", cause=cause)
+
+    def spool_recovered(self) -> None:
+        """The spool takes events again."""
+        with self._lock:
+            changed, self._refusing = self._refusing, False
+        if changed:
+            self._metrics.set("collector_spool_refusing", 0)
+            self._say["info"]("spool.recovered")
+
+    def segment_adopted(self, owner: str, segments: int, events: int) -> None:
+        """So many segments of a dead owner, with so many events, are ours now."""
+        self._metrics.inc("collector_segments_adopted_total", (), segments)
+        self._say["warning"]("segment.adopted", owner=owner, segments=segments, events=events)
+
+    def frame_corrupt(self, segment: str, offset: int) -> None:
+        """The frame at this offset can't be read back."""
+        self._metrics.inc("collector_frames_corrupt_total")
+        self._gather("frame.corrupt", (segment,), values=(segment, offset))
+
+    def tail_cut(self, segment: str, bytes: int) -> None:  # noqa: A002 - the field's name on the line
+        """The last so many bytes of a segment were no whole frame."""
+        self._metrics.inc("collector_tails_cut_total")
+        self._say["warning"]("tail.cut", segment=segment, bytes=bytes)
+
+    def ledger_imbalance(self, tenant_id: str, accepted: int, accounted: int) -> None:
+        """A tenant's events and their fates do not add up."""
+        self._metrics.inc("collector_ledger_imbalances_total")
+        self._say["error"]("ledger.imbalance", tenant_id=tenant_id, accepted=accepted, accounted=accounted)
+
+    # -- the rest ------------------------------------------------------------------------------------------
+
+    def tenants_loaded(self, count: int, version: str) -> None:
+        """So many tenants are in force; `version` tells one state of the file from another."""
+        self._metrics.set("collector_tenants", count)
+        self._metrics.inc("collector_tenants_reloads_total", ("loaded",))
+        self._say["info"]("tenants.loaded", count=count, version=version)
+
+    def tenants_rejected(self, problems: list[str]) -> None:
+        """The tenants did not load, for these reasons."""
+        self._metrics.inc("collector_tenants_reloads_total", ("rejected",))
+        self._say["error"]("tenants.rejected", problems=problems)
+
+    def internal_error(self, where: str, error: BaseException) -> None:
+        """An error that nobody expected came up in `where`, a constant."""
+        self._metrics.inc("collector_internal_errors_total", (where,))
+        kind = type(error).__qualname__
+        key = (where, kind)
+        with self._lock:
+            first = key not in self._shown and len(self._shown) < self._max_keys
+            if first:
+                self._shown.add(key)
+        if not first:
+            self._gather("internal.error", key)
+            return
+        now = rfc3339(self._clock.now_us())
+        self._say["error"]("internal.error", where=where, error=kind, exc_info=error, count=1, first=now, last=now)
+
+    def flush(self) -> None:
+        """Log what was gathered since the last flush; the runtime calls it once a second and at the end."""
+        with self._lock:
+            gathered, self._gathered = self._gathered, {}
+            self._shown.clear()
+        for (name, *_), kind in gathered.items():
+            signal = SIGNALS[str(name)]
+            fields = [field for field in signal.fields if field not in (*SPAN, "traceback")]
+            self._say[signal.levels[0]](
+                signal.name, **dict(zip(fields, kind.values, strict=True)), count=kind.count,
+                first=rfc3339(kind.first_us), last=rfc3339(kind.last_us),
+            )  # fmt: skip
+
+    def _gather(
+        self,
+        name: str,
+        key: tuple[str | None, ...],
+        *,
+        values: tuple[str | int | None, ...] | None = None,
+        count: int = 1,
+    ) -> None:
+        """Put an occurrence to its like; `values` are the fields of the first one, `key` itself by default."""
+        now_us = self._clock.now_us()
+        with self._lock:
+            kind = self._gathered.get((name, *key))
+            folded = kind is None and len(self._gathered) >= self._max_keys
+            if folded:
+                key, values = (OVERFLOW,), (OVERFLOW,) * len(values or key)
+                kind = self._gathered.get((name, *key))
+            if kind is None:
+                kind = self._gathered[(name, *key)] = _Gathered(key if values is None else values, now_us)
+            kind.count += count
+            kind.last_us = now_us
+        if folded:
+            self._metrics.inc("collector_log_keys_folded_total")
+
+
+def _flag(value: bool) -> str:
+    """Write a truth as a label."""
+    return "true" if value else "false"

@@ -1,0 +1,72 @@
+"""
+How gunicorn runs Collector: `gunicorn -c gunicorn.conf.py wsgi:app`, which `collector serve` does too.
+
+gunicorn's master reads this file, at the start and at each reload. It must not import Collector: what the master has
+imported, the workers of the next generation inherit, and a reload would bring no new code. So the settings are read
+by a child process, and handed to the workers in one environment variable: all workers of a generation read the same.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+
+_SNAPSHOT = "COLLECTOR_SETTINGS_SNAPSHOT"
+_GUNICORN = "_COLLECTOR_GUNICORN_SETTINGS"
+
+
+def _settings():
+    """Return gunicorn's part of the settings; without sound ones, the last sound ones, or the end."""
+    environ = {name: value for name, value in os.environ.items() if name != _SNAPSHOT}
+    asked = subprocess.run(
+        [sys.executable, "-m", "collector", "settings", "--gunicorn"], capture_output=True, text=True, env=environ
+    )
+    if asked.returncode == 0:
+        os.environ[_SNAPSHOT], os.environ[_GUNICORN] = asked.stdout.splitlines()
+    elif _GUNICORN in os.environ:
+        logging.getLogger("gunicorn.error").error("the settings do not load, the old ones go on: %s", asked.stderr)
+    else:
+        sys.exit(asked.stderr or asked.stdout)
+    return json.loads(os.environ[_GUNICORN])
+
+
+class JsonLines(logging.Formatter):
+    """gunicorn's own words as lines like Collector's."""
+
+    def format(self, record):
+        line = {
+            "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs * 1000:06.0f}Z",
+            "level": record.levelname.lower(),
+            "event": "gunicorn",
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+globals().update(_settings())
+
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": JsonLines}},
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+    "root": {"level": "WARNING", "handlers": ["stdout"]},
+    "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stdout"], "propagate": False}},
+}
+
+
+def post_worker_init(worker):
+    """Start what lives in a worker: it is forked, patched and has its application, and accepts nothing yet."""
+    worker.wsgi.runtime.start()
+
+
+def worker_exit(server, worker):
+    """Let go of the spool, however the worker came to its end; the drain is over by then, or never was."""
+    runtime = getattr(getattr(worker, "wsgi", None), "runtime", None)
+    if runtime is not None:
+        runtime.close()

@@ -1,0 +1,19 @@
+"""What every test stands on; each part's own fixtures lie in its own folder."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# A slow machine is no failure: examples are bounded by their number, not by a clock.
+settings.register_profile("collector", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
+settings.load_profile("collector")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own COLLECTOR_* variables would be settings of every test."""
+    for name in [name for name in os.environ if name.startswith("COLLECTOR_")]:
+        monkeypatch.delenv(name)
