@@ -17,7 +17,8 @@ from gevent import get_hub
 from collector.admission.gate import Gate
 from collector.admission.quota import Quota
 from collector.admission.tenants import TenantBook
-from collector.buffer.spool import Bounds, Spool
+from collector.buffer.room import Bounds
+from collector.buffer.spool import Spool
 from collector.clock import SystemClock
 from collector.delivery.flusher import Flusher
 from collector.delivery.retry import Backoff

@@ -43,6 +43,8 @@ APP = "collector.bootstrap:create_app()"
 _KEY_BYTES = 24
 #: How long an answer of the admin listener is waited for.
 _ASK_TIMEOUT_S = 10.0
+#: Width of a table that goes to no terminal: room for a path, so that nothing is folded that is searched for.
+_PIPED_COLUMNS = 160
 _KIB = 1024
 
 
@@ -262,7 +264,7 @@ def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str
     for row in rows:
         # As text: a path in brackets is no markup.
         table.add_row(*(Text(cell) for cell in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS).print(table)
 
 
 def _readable(name: str, value: object) -> str:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from collector.clock import Clock
 
 _RANDOM_BITS = 74  # rand_a (12) and rand_b (62), used as one number
+_TIME_MASK = (1 << 48) - 1
 _RAND_B_MASK = (1 << 62) - 1
-_VERSION = 0x7000
+_VERSION = 7 << 76
 _VARIANT = 1 << 63
 #: A new millisecond starts in the lower half of the random range, so that counting on from there has room.
 _SEED_MASK = (1 << (_RANDOM_BITS - 1)) - 1
@@ -47,14 +48,15 @@ class Uuid7:
         first = self._take(count)
         prefix, low = _text(first)[:24], first & 0xFFFFFFFFFFFF
         if low + count <= 1 << 48:
-            return [f"{prefix}{number:012x}" for number in range(low, low + count)]
+            # One format in C: half the time of one an id.
+            return (f"{prefix}%012x " * count % tuple(range(low, low + count))).split()
         return [_text(number) for number in range(first, first + count)]
 
     def _take(self, count: int) -> int:
         """Reserve `count` consecutive numbers and return the first."""
         chance = int.from_bytes(self._random_bytes(10))
         with self._lock:
-            first = (self._clock.now_us() // 1000) << _RANDOM_BITS | (chance & _SEED_MASK)
+            first = (self._clock.now_us() // 1000 & _TIME_MASK) << _RANDOM_BITS | (chance & _SEED_MASK)
             if first >> _RANDOM_BITS <= self._last >> _RANDOM_BITS:
                 first = self._last + 1 + (chance & _STEP_MASK)
             self._last = first + count - 1
@@ -63,8 +65,6 @@ class Uuid7:
 
 def _text(number: int) -> str:
     """Write time (48 bits) and random (74 bits) around the version and the variant."""
-    high = number >> 62
-    low = _VARIANT | (number & _RAND_B_MASK)
-    head = (high >> 12) & 0xFFFFFFFFFFFF
-    digits = f"{head:012x}{_VERSION | (high & 0xFFF):04x}{low:016x}"
+    uuid = (number >> 74) << 80 | _VERSION | (number >> 62 & 0xFFF) << 64 | _VARIANT | number & _RAND_B_MASK
+    digits = f"{uuid:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -54,7 +54,7 @@ CLOCKS = {
 }  # fmt: skip
 CLOCK_OWNERS = {
     "collector/clock.py": "it is the clock",
-    "collector/receiver/worker.py": "gunicorn makes it with no arguments of ours, and before anything of ours may be imported",
+    "collector/receiver/worker.py": "gunicorn makes it, with no argument of ours, before ours may be imported",
     "gunicorn.conf.py": "the master writes its own log lines with it, and imports nothing of ours",
 }
 

@@ -12,15 +12,17 @@ dies in turn the next one finds all as it was.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from collector.buffer.segment import Contents, Segment
-from collector.event import Span
+from collector.buffer.segment import Contents, Segment, spool_error
+from collector.event import Batch, Span
 from collector.intervals import Intervals
+from collector.outcome import Reason, Receipt
 from collector.telemetry.ledger import Ledger
 from collector.telemetry.signals import Signals
 
@@ -32,6 +34,8 @@ class Holding:
         self.directory = directory
         self.ledger = Ledger(directory, signals)
         self.segments: dict[str, Segment] = {}
+        #: Events without a fate, by tenant, counted where segments grow and shrink: the books have a count of their own.
+        self.pending: dict[str, int] = {}
         self._lock_fd = lock_fd
         self._signals = signals
 
@@ -94,17 +98,14 @@ class Holding:
                 segment.size = contents.tail.offset
             for tenant_id, accepted in contents.accepted.items():
                 seen[tenant_id] = max(accepted, seen.get(tenant_id, 0))
-            # What is settled was in the segment, even if its frames can't be read any more.
-            for partition, ranges in segment.settled.items():
-                contents.ends[partition] = max(contents.ends.get(partition, 0), *(last for _, last in ranges))
-            segment.counts = dict(contents.ends)
-            for (tenant_id, _), pieces in contents.pieces.items():
-                held = sum(len(piece.payload) for piece in pieces)
-                segment.sizes[tenant_id] = segment.sizes.get(tenant_id, 0) + held
+            segment.take_stock(contents, segment.size)
             damaged |= bool(contents.corrupt) or contents.tail is not None
             self.segments[segment.name] = segment
+            for tenant_id, count in segment.pending_by().items():
+                self._count(tenant_id, count)
             self.lose_missing(segment, contents)
-        self.ledger.recount(seen=seen, pending=self.pending(), damaged=damaged)
+        self.ledger.keep_notes_on(self.segments)
+        self.ledger.recount(seen=seen, pending=self.pending, damaged=damaged)
         for segment in list(self.segments.values()):
             self.discard_if_settled(segment)
 
@@ -127,24 +128,46 @@ class Holding:
         if lost:
             self.ledger.lose(segment.name, lost)
             for span in lost:
-                segment.settle(span, {})
+                self._settled(segment, span, {})
+
+    def append(
+        self, segment: Segment, tenant_id: str, payload: bytes, *, events: int, received_us: int
+    ) -> Span:
+        """Write one upload's lines as one frame and count it; raises SpoolFull or SpoolBroken, and nothing is kept."""
+        try:
+            account = self.ledger.account(tenant_id)
+        except OSError as error:
+            raise spool_error(error) from error
+        span = segment.append(
+            tenant_id, payload, events=events, accepted=account.accepted + events, received_us=received_us
+        )
+        self.ledger.accept(account, events)
+        self._count(tenant_id, events)
+        return span
+
+    def settle(self, segment: Segment, batch: Batch, receipt: Receipt) -> None:
+        """
+        Settle a batch by its sink's receipt: the journal first, then the uploads that wait for it.
+
+        Raises LedgerError and OSError; then nothing is settled.
+        """
+        for span, rejected in self.ledger.settle(batch, receipt).settled:
+            self._settled(segment, span, rejected)
+
+    def _settled(self, segment: Segment, span: Span, rejected: dict[int, Reason]) -> None:
+        self._count(span.tenant_id, -segment.settle(span, rejected))
+
+    def _count(self, tenant_id: str, events: int) -> None:
+        self.pending[tenant_id] = self.pending.get(tenant_id, 0) + events
 
     def discard_if_settled(self, segment: Segment) -> bool:
         """Unlink a segment in which every event met its fate; return whether it did."""
-        if segment.is_open or not segment.is_settled:
+        if segment.is_open or segment.pending:
             return False
         segment.unlink()
         self.ledger.forget(segment.name)
         self.segments.pop(segment.name, None)
         return True
-
-    def pending(self) -> dict[str, int]:
-        """Count the events without a fate, by tenant, from the segments."""
-        sums: dict[str, int] = {}
-        for segment in self.segments.values():
-            for tenant_id, count in segment.pending().items():
-                sums[tenant_id] = sums.get(tenant_id, 0) + count
-        return sums
 
     @property
     def size(self) -> int:
@@ -159,6 +182,17 @@ class Holding:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
+
+
+def sweep(root: Path) -> None:
+    """Remove what a writer left that died before its directory had a name; raises OSError."""
+    for hidden in root.glob(".*"):
+        fd = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A writer that has not locked it yet finds it gone, and makes another.
+            shutil.rmtree(hidden)
+        os.close(fd)
 
 
 def directories(root: Path) -> Iterator[Path]:

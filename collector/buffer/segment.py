@@ -38,10 +38,8 @@ class Ticket:
         self._done = threading.Event()
 
     def settle(self, span: Span, rejected: dict[int, Reason]) -> None:
-        """Note that `span` is settled; `rejected` maps numbers in the partition to the sink's reason."""
+        """Note that a span of its partition is settled; `rejected` maps numbers in it to the sink's reason."""
         mine = self._span
-        if (span.tenant_id, span.hour) != (mine.tenant_id, mine.hour):
-            return
         first, last = max(span.first, mine.first), min(span.last, mine.last)
         if first >= last:
             return
@@ -97,7 +95,8 @@ class Segment:
     """
     One file of the spool.
 
-    `counts` are events by partition and `sizes` bytes by tenant, as appended or as found. `opened_at` and
+    `counts` are events by partition and `sizes` bytes by tenant, as appended or as found; `pending` is how many
+    events have met no fate yet. `opened_at` and
     `not_before` are monotonic seconds. A segment is `wanted` when an upload waits for its delivery, and
     `in_flight` while a reader is at work on it.
     """
@@ -110,7 +109,8 @@ class Segment:
         self.counts: dict[Partition, int] = {}
         self.sizes: dict[str, int] = {}
         self.settled: dict[Partition, Intervals] = {}
-        self.tickets: list[Ticket] = []
+        self.pending = 0
+        self._tickets: dict[Partition, list[Ticket]] = {}
         self.opened_at = 0.0
         self.not_before = 0.0
         self.attempts = 0
@@ -153,6 +153,7 @@ class Segment:
             raise SpoolFull(f"the spool's file system took {written} of {len(data)} bytes: it has no room left")
         self.size += written
         self.counts[partition] = first + events
+        self.pending += events
         self.sizes[tenant_id] = self.sizes.get(tenant_id, 0) + written
         return Span(tenant_id, partition[1], first, first + events)
 
@@ -204,24 +205,39 @@ class Segment:
                 corrupt.append(one.offset)
         return Contents(pieces, ends, accepted, corrupt, tail)
 
-    def settle(self, span: Span, rejected: dict[int, Reason]) -> None:
-        """Note that the events of `span` met their fate, and tell the uploads that wait for it."""
-        self.settled.setdefault((span.tenant_id, span.hour), Intervals()).add(span.first, span.last)
-        for ticket in self.tickets:
-            ticket.settle(span, rejected)
+    def take_stock(self, contents: Contents, size: int) -> None:
+        """Set a found segment's counts by what a read of it told and what is settled of it; `size` in bytes."""
+        self.size = size
+        for partition, ranges in self.settled.items():
+            # What is settled was in the segment, even if its frames can't be read any more.
+            contents.ends[partition] = max(contents.ends.get(partition, 0), *(last for _, last in ranges))
+        self.counts = dict(contents.ends)
+        self.pending = sum(self.counts.values()) - sum(map(len, self.settled.values()))
+        for (tenant_id, _), pieces in contents.pieces.items():
+            held = sum(len(piece.payload) for piece in pieces)
+            self.sizes[tenant_id] = self.sizes.get(tenant_id, 0) + held
 
-    def pending(self) -> dict[str, int]:
+    def ticket(self, span: Span) -> Ticket:
+        """Return a ticket for events just appended; `settle` tells it their fate."""
+        ticket = Ticket(span)
+        self._tickets.setdefault((span.tenant_id, span.hour), []).append(ticket)
+        return ticket
+
+    def settle(self, span: Span, rejected: dict[int, Reason]) -> int:
+        """Note that events met their fate, tell the uploads that wait for it, and return how many are new."""
+        partition = (span.tenant_id, span.hour)
+        new = self.settled.setdefault(partition, Intervals()).add(span.first, span.last)
+        self.pending -= new
+        for ticket in self._tickets.get(partition, ()):
+            ticket.settle(span, rejected)
+        return new
+
+    def pending_by(self) -> dict[str, int]:
         """Count the events without a fate, by tenant."""
         left: dict[str, int] = {}
         for partition, count in self.counts.items():
-            settled = len(self.settled.get(partition, ()))
-            left[partition[0]] = left.get(partition[0], 0) + count - settled
+            left[partition[0]] = left.get(partition[0], 0) + count - len(self.settled.get(partition, ()))
         return left
-
-    @property
-    def is_settled(self) -> bool:
-        """Tell whether every event in it met its fate."""
-        return not any(self.pending().values())
 
     def unlink(self) -> None:
         """Remove the file; what it held is settled. A file that is gone already is no error."""

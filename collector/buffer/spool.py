@@ -5,37 +5,22 @@ A worker's bounded store on tmpfs: its own segments, and those that it adopted f
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
-
-from collector.buffer.holding import Holding, directories
-from collector.buffer.segment import Segment, Ticket, spool_error
+from collector.buffer.holding import Holding, directories, sweep
+from collector.buffer.room import Bounds, Room
+from collector.buffer.segment import Segment, spool_error
 from collector.clock import Clock
 from collector.errors import LedgerError, SpoolBroken, SpoolError
-from collector.event import Batch, Span
-from collector.outcome import Receipt
+from collector.event import Span
 from collector.telemetry.books import Books
 from collector.telemetry.signals import Signals
 
-#: Appends stop when the file system itself has less than this part free: journals and counters must go on.
-_FREE_PART = 0.02
-#: The part of the budget at which new uploads are refused.
-HIGH_WATERMARK = 0.9
 #: After a refusal by the file system the next append tries it again only after this time, in seconds.
 _PROBE_S = 0.25
 _ADOPT_EVERY_S = 1.0
 _AUDIT_EVERY_S = 5.0
-
-
-class Bounds(msgspec.Struct, frozen=True):
-    """How much the spool may hold, in bytes: the whole task, one worker of it, and one segment before it leaves."""
-
-    task_bytes: int
-    worker_bytes: int
-    segment_bytes: int
 
 
 class Spool:
@@ -71,8 +56,7 @@ class Spool:
         self._number = 0
         self._probe_at = 0.0
         self._trouble = ""
-        self._others_bytes = 0
-        self._free_bytes = 0
+        self._room = Room(root, bounds)
         self._adopt_at = 0.0
         self._audit_at = 0.0
         #: Bytes held by this worker, in all and by tenant, and bytes that left since the start, by tenant.
@@ -97,7 +81,8 @@ class Spool:
         if now >= self._audit_at:
             self._audit_at = now + _AUDIT_EVERY_S
             self.audit()
-        self._measure()
+        mine = {holding.directory for holding in self._holdings()}
+        self._room.measure(mine, adopted_bytes=sum(holding.size for holding in self._adopted))
 
     def _try_open(self) -> None:
         try:
@@ -152,23 +137,16 @@ class Spool:
                 self._try_open()
             if self._own is None:
                 raise SpoolBroken(self._trouble)
-            try:
-                account = self._own.ledger.account(tenant_id)
-            except OSError as error:
-                raise spool_error(error) from error
             segment = self._open.get(route) or self._open_segment(self._own, route)
             before = segment.size
             try:
-                span = segment.append(
-                    tenant_id, payload, events=events, accepted=account.accepted + events, received_us=received_us
-                )
+                span = self._own.append(segment, tenant_id, payload, events=events, received_us=received_us)
             finally:
                 if not segment.is_open:
                     self._open.pop(route, None)
         except SpoolError as error:
             self._refuse(error)
             raise
-        self._own.ledger.accept(account, events)
         grown = segment.size - before
         self.used_bytes += grown
         self.used_by[tenant_id] = self.used_by.get(tenant_id, 0) + grown
@@ -186,12 +164,6 @@ class Spool:
         self._open[route] = segment
         return segment
 
-    def wait_for(self, segment: Segment, span: Span) -> Ticket:
-        """Return a ticket for events just appended; `settle` tells it their fate."""
-        ticket = Ticket(span)
-        segment.tickets.append(ticket)
-        return ticket
-
     # -- room ----------------------------------------------------------------------------------------------
 
     @property
@@ -201,26 +173,13 @@ class Spool:
 
     @property
     def limit_bytes(self) -> int:
-        """Return how much this worker may hold now: its part, less what the task or the file system has not."""
-        whole = self.bounds.task_bytes * HIGH_WATERMARK
-        mine = self.bounds.worker_bytes * HIGH_WATERMARK
-        return max(0, int(min(mine, whole - self._others_bytes, self.used_bytes + self._free_bytes)))
+        """Return how much this worker may hold now."""
+        return self._room.limit_bytes(self.used_bytes)
 
     @property
     def is_full(self) -> bool:
         """Tell whether the high watermark is reached, or the file system refuses."""
         return bool(self._trouble) or self.used_bytes >= self.limit_bytes
-
-    def _measure(self) -> None:
-        mine = {holding.directory.name for holding in self._holdings()}
-        others = 0
-        with contextlib.suppress(OSError):
-            for directory in directories(self._owners):
-                if directory.name not in mine:
-                    others += _segment_bytes(directory)
-            stat = os.statvfs(self.root)
-            self._free_bytes = int((stat.f_bavail - stat.f_blocks * _FREE_PART) * stat.f_frsize)
-        self._others_bytes = others
 
     # -- out -----------------------------------------------------------------------------------------------
 
@@ -251,11 +210,6 @@ class Spool:
         """Tell whether nothing waits for a sink."""
         return not any(holding.segments for holding in self._holdings())
 
-    def settle(self, holding: Holding, segment: Segment, batch: Batch, receipt: Receipt) -> None:
-        """Settle a batch by its sink's receipt: the journal first, then the uploads that wait for it."""
-        for span, rejected in holding.ledger.settle(batch, receipt).settled:
-            segment.settle(span, rejected)
-
     def discard_if_settled(self, holding: Holding, segment: Segment) -> None:
         """Unlink a segment in which every event met its fate, and free its room."""
         if holding.discard_if_settled(segment):
@@ -273,6 +227,8 @@ class Spool:
     def adopt(self) -> None:
         """Take over every directory whose owner is dead, and fold those that are settled into the books."""
         mine = {holding.directory.name for holding in self._holdings()}
+        with contextlib.suppress(OSError):
+            sweep(self._owners)
         for directory in directories(self._owners):
             if directory.name in mine:
                 continue
@@ -288,7 +244,7 @@ class Spool:
             for segment in holding.segments.values():
                 for tenant_id, size in segment.sizes.items():
                     self.used_by[tenant_id] = self.used_by.get(tenant_id, 0) + size
-            events = sum(holding.pending().values())
+            events = sum(holding.pending.values())
             self._signals.segment_adopted(directory.name, len(holding.segments), events)
         for holding in [one for one in self._adopted if not one.segments]:
             with contextlib.suppress(OSError):
@@ -299,7 +255,7 @@ class Spool:
     def audit(self) -> None:
         """Hold the books against the segments; a difference is an alarm."""
         for holding in self._holdings():
-            holding.ledger.audit(holding.pending())
+            holding.ledger.audit(holding.pending)
 
     def totals(self) -> dict[str, int]:
         """Sum the accounts of the worker's own directory."""
@@ -309,7 +265,7 @@ class Spool:
         """Count the events without a fate that this worker holds, its own and adopted ones, by tenant."""
         sums: dict[str, int] = {}
         for holding in self._holdings():
-            for tenant_id, count in holding.pending().items():
+            for tenant_id, count in holding.pending.items():
                 sums[tenant_id] = sums.get(tenant_id, 0) + count
         return sums
 
@@ -317,15 +273,4 @@ class Spool:
     def directory(self) -> Path | None:
         """Return the worker's own directory, or None while the file system refuses it."""
         return self._own.directory if self._own else None
-
-
-def _segment_bytes(directory: Path) -> int:
-    total = 0
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.endswith(".seg"):
-                with contextlib.suppress(FileNotFoundError):
-                    total += entry.stat().st_size
-    return total
-
 

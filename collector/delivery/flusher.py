@@ -208,7 +208,7 @@ class Flusher:
                 receipt = self._offload(lambda: lane.sink.write(batch))
             else:
                 receipt = lane.sink.write(batch)
-            self._spool.settle(reading.holding, reading.segment, batch, receipt)
+            reading.holding.settle(reading.segment, batch, receipt)
         except TransientSinkError as error:
             self._fail(lane, reading, str(error))
         except Exception as error:  # a defect of a sink or of ours: the events stay where they are

@@ -158,7 +158,7 @@ class Native:
             return _judge(split.elements(text, limits.max_events), limits, new_ids)
         if not bodies:
             raise BadUpload(Reason.MALFORMED, _EMPTY, _SHAPES)
-        if len(max(bodies, key=len)) > limits.max_event_bytes:
+        if len(text) > limits.max_event_bytes and max(map(len, bodies)) > limits.max_event_bytes:
             return _judge(bodies, limits, new_ids)
         return _take(text, bodies, heads, new_ids)
 
@@ -173,7 +173,7 @@ class Native:
             heads = _HEADS.decode(joined) if sound else []
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, BadUpload):
             sound = False
-        if not sound or len(max(lines, key=len)) > limits.max_event_bytes:
+        if not sound or max(map(len, lines)) > limits.max_event_bytes:
             return _judge(lines, limits, new_ids)
         return _take(joined, lines, heads, new_ids)
 

@@ -39,10 +39,23 @@ _SPACES = b" \t\r\n"
 _GAP = re.compile(rb"[ \t\r\n,]*+")
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
-# What matters between the brackets of the text itself, and further in: there, commas don't.
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
-_TOP = re.compile(rb"[\[{]|[\]}]|,|" + _STRING, re.DOTALL)
-_DEEP = re.compile(rb"[\[{]+|[\]}]+|" + _STRING, re.DOTALL)
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_OPEN, _CLOSE = rb"[\[{]", rb"[\]}]"
+
+
+def _gap(plain: bytes, levels: int) -> bytes:
+    """
+    A pattern of what lies between two brackets: `plain` bytes, strings, and brackets that close again.
+
+    Stepping over `levels` of the latter in one match is a hundred times faster than counting them in Python.
+    """
+    closed = rb"|" + _OPEN + _gap(rb'[^"\[\]{}]', levels - 1) + _CLOSE if levels else b""
+    return rb"(?:" + plain + rb"++|" + _STRING + closed + rb")*+"
+
+
+# Up to the next thing that counts: among the elements a comma or one bracket, further in brackets alone.
+_TOP = re.compile(_gap(rb'[^"\[\]{},]', 4) + rb"(,|" + _OPEN + rb"|" + _CLOSE + rb")", re.DOTALL)
+_DEEP = re.compile(_gap(rb'[^"\[\]{}]', 4) + rb"(" + _OPEN + rb"++|" + _CLOSE + rb"++)", re.DOTALL)
 _MEMBER = re.compile(rb"[ \t\r\n]*(" + _STRING + rb")[ \t\r\n]*:[ \t\r\n]*", re.DOTALL)
 
 
@@ -57,7 +70,7 @@ def array(text: bytes, most: int) -> list[bytes]:
     Raises what msgspec raises when it is not one (`msgspec.DecodeError`, `RecursionError`), and `BadUpload`
     when it has more than `most` elements; memory stays bounded in any case.
     """
-    if text.count(b",") <= _SURE_COMMAS:
+    if len(text) <= 2 * _SURE_COMMAS or text.count(b",") <= _SURE_COMMAS:
         raws = _RAWS.decode(text)
         if len(raws) > most:
             raise too_many(len(raws), most)
@@ -66,8 +79,7 @@ def array(text: bytes, most: int) -> list[bytes]:
         if slots[-1] is not UNSET:
             raise too_many(None, most)
         raws = list(slots[: slots.index(UNSET)])
-    # No byte of valid JSON is NUL, so this is one copy in C instead of one call an element.
-    return b"\0".join(raws).split(b"\0") if raws else []
+    return list(map(bytes, raws))
 
 
 @lru_cache(maxsize=4)
@@ -167,33 +179,29 @@ def looks_like_lines(text: bytes) -> bool:
 
 def _items(text: bytes, most: int) -> Iterator[bytes]:
     """Find the elements or members of the one array or object that `text` is, by its brackets and strings."""
-    start = position = len(text) - len(text.lstrip(_SPACES))
-    depth = count = 0
-    while found := (_TOP if depth < 2 else _DEEP).search(text, position):
-        token, position = found[0], found.end()
-        if token[0] == ord(b'"'):
-            if len(token) == 1 or not token.endswith(b'"'):
-                break
-        elif token[0] in b"[{":
-            if depth == 0:
-                start = position
+    start = position = len(text) - len(text.lstrip(_SPACES)) + 1
+    depth = count = 1
+    while found := (_TOP if depth == 1 else _DEEP).match(text, position):
+        token, position = found[1], found.end()
+        if token[0] in b"[{":
             depth += len(token)
-        elif token[0] == ord(b","):
-            count += 1
-            if count >= most:
-                raise too_many(None, most)
-            yield text[start : found.start()].strip(_SPACES)
-            start = position
         elif len(token) < depth:
+            # Closing brackets, or a comma: which is only looked for at depth 1, and so is never here.
             depth -= len(token)
         elif depth > 1:
-            position = found.start() + depth - 1
+            # More brackets close than were open between the elements: go back to the last of ours.
+            position = found.start(1) + depth - 1
             depth = 1
         else:
-            if text[position:].strip(_SPACES):
-                raise Unbalanced("something follows the end of the JSON")
-            yield text[start : found.start()].strip(_SPACES)
-            return
+            yield text[start : found.start(1)].strip(_SPACES)
+            if token != b",":
+                if text[position:].strip(_SPACES):
+                    raise Unbalanced("something follows the end of the JSON")
+                return
+            if count == most:
+                raise too_many(None, most)
+            count += 1
+            start = position
     raise Unbalanced("a bracket or a quote is never closed")
 
 

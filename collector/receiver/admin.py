@@ -84,8 +84,7 @@ class Admin:
         """Answer with the metrics of the whole task, living workers and dead, for Prometheus."""
         self._spool.adopt()
         merged = metrics.merge([self._spool.books.metrics(but=self._spool.owner), self._snapshot()])
-        totals = self._spool.books.totals()
-        text = metrics.render(merged, metrics.ledger_families(totals.tenants, balanced=totals.balanced))
+        text = metrics.render(merged, metrics.ledger_families(self._spool.books.totals().tenants))
         return Response(text, content_type=metrics.CONTENT_TYPE)
 
 

@@ -135,7 +135,7 @@ def _keep(intake: Intake, tenant: Tenant, envelope: Envelope, *, wanted: bool) -
     )
     if not wanted:
         return []
-    ticket = intake.spool.wait_for(segment, span)
+    ticket = segment.ticket(span)
     intake.wake_flusher()
     if not ticket.wait(intake.limits.ack_timeout_s):
         return intake.gate.unconfirmed()

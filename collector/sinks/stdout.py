@@ -6,11 +6,12 @@ What the kernel has taken counts as delivered; a pipe's reader may still die wit
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
-import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -29,6 +30,8 @@ STDOUT = 1
 PIPE_BUF = select.PIPE_BUF
 #: How long a reader may take nothing before the write is given up; below the 10 s an answer waits for its sink.
 STALL_S = 5.0
+#: How the output is opened once more: without waiting for a reader, or making a terminal ours.
+ANEW = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +51,8 @@ class StdoutSink:
     Writes whole lines to a file descriptor that others write to as well.
 
     Lines up to `PIPE_BUF` bytes never mingle with anything. Longer ones never mingle with those of another
-    worker's sink, for both take the same lock; a stranger's write may fall into them.
+    such sink, in this process or another, for they take turns; a stranger's write may fall into them. On an
+    output that can't be locked, a socket, that holds within one sink only.
     """
 
     limits = LIMITS
@@ -57,18 +61,20 @@ class StdoutSink:
     def __init__(self, fd: int = STDOUT, *, stall_s: float = STALL_S) -> None:
         self._given_fd = fd
         self._stall_s = stall_s
-        self._lock = threading.Lock()
         self._fd: int | None = None
+        self._turns_fd: int | None = None
         self._torn = False
 
     def start(self) -> None:
         """Take a descriptor of our own, so that nobody closes it under a write."""
-        with self._lock:
-            if self._fd is None:
-                try:
-                    self._fd = os.dup(self._given_fd)
-                except OSError as exc:
-                    raise TransientSinkError(f"stdout: is not there: {exc.strerror}; start Collector with one") from exc
+        if self._fd is not None:
+            return
+        try:
+            self._fd = os.dup(self._given_fd)
+            self._turns_fd = self._fd if _can_be_locked(self._fd) else os.memfd_create("stdout-turns")
+        except OSError as exc:
+            self.close()
+            raise TransientSinkError(f"stdout: is not there: {exc.strerror}; start Collector with one") from exc
 
     def write(self, batch: Batch) -> Receipt:
         """
@@ -79,21 +85,40 @@ class StdoutSink:
         """
         if not len(batch):
             return Receipt(delivered=0)
-        with self._lock:
-            if self._fd is None:
-                raise TransientSinkError("stdout: is closed; the batch waits for the next start")
-            written, failure = self._write_lines(self._fd, batch.payload)
+        try:
+            with self._turn() as fd:
+                written, failure = self._write_lines(fd, batch.payload)
+        except OSError as exc:
+            raise TransientSinkError("stdout: is closed; the batch waits for the next start") from exc
         delivered = batch.payload.count(b"\n", 0, written)
         if failure is not None and not delivered:
             raise TransientSinkError(f"stdout: {failure}; see to the program that reads it") from failure
         return Receipt(delivered=delivered, retryable=tuple(range(delivered, len(batch))))
 
     def close(self) -> None:
-        """Give the descriptor back; waits for a write that is under way."""
-        with self._lock:
-            if self._fd is not None:
-                os.close(self._fd)
-                self._fd = None
+        """Give the descriptor back; waits for a write that is under way, `stall_s` seconds for a stuck one."""
+        with suppress(OSError), self._turn() as fd:
+            turns_fd, self._fd, self._turns_fd = self._turns_fd, None, None
+            os.close(fd)
+            if turns_fd is not None and turns_fd != fd:
+                os.close(turns_fd)
+
+    @contextmanager
+    def _turn(self) -> Iterator[int]:
+        """
+        Wait until nobody else writes, and yield the output; raises `OSError` when the sink is closed.
+
+        flock excludes by open file, so each turn opens one anew. It is no lock of `threading`, for under gevent
+        threads of its pool that wait for one of those may never be woken.
+        """
+        turn = os.open(f"/proc/self/fd/{self._turns_fd}", os.O_WRONLY | ANEW)
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            if self._fd is None:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            yield self._fd
+        finally:
+            os.close(turn)
 
     def _write_lines(self, fd: int, payload: bytes) -> tuple[int, OSError | None]:
         """Write until done or refused: how many bytes went out, and what refused the rest."""
@@ -101,19 +126,18 @@ class StdoutSink:
         written = 0
         writable = select.poll()
         writable.register(fd, select.POLLOUT)
-        with _WorkersLock(fd):
-            try:
-                if self._torn:
-                    # A line of an earlier write ends in its middle; end it, or the next would be lost with it.
-                    self._write_some(fd, writable, b"\n")
-                    self._torn = False
-                while written < len(payload):
-                    # As many whole lines as go in at once, or a piece of one that is longer.
-                    end = payload.rfind(b"\n", written, written + PIPE_BUF) + 1 or written + PIPE_BUF
-                    written += self._write_some(fd, writable, view[written:end])
-                    self._torn = payload[written - 1] != ord("\n")
-            except OSError as exc:
-                return written, exc
+        try:
+            if self._torn:
+                # A line of an earlier write ends in its middle; end it, or the next would be lost with it.
+                self._write_some(fd, writable, b"\n")
+                self._torn = False
+            while written < len(payload):
+                # As many whole lines as go in at once, or a piece of one that is longer.
+                end = payload.rfind(b"\n", written, written + PIPE_BUF) + 1 or written + PIPE_BUF
+                written += self._write_some(fd, writable, view[written:end])
+                self._torn = payload[written - 1] != ord("\n")
+        except OSError as exc:
+            return written, exc
         return written, None
 
     def _write_some(self, fd: int, writable: select.poll, piece: bytes | memoryview) -> int:
@@ -126,22 +150,18 @@ class StdoutSink:
                 return os.write(fd, piece)
 
 
-class _WorkersLock:
-    """
-    Keeps the writes of other processes off the same output.
-
-    A POSIX lock: forked workers share their open files, and flock's locks with them. The threads of one
-    process share a POSIX lock in turn, hence the sink's other lock around it.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def __enter__(self) -> None:
-        # An output that can't be locked is still written to; long lines of two workers may then mingle.
-        with suppress(OSError):
-            fcntl.lockf(self._fd, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            fcntl.lockf(self._fd, fcntl.LOCK_UN)
+def _can_be_locked(fd: int) -> bool:
+    """Tell whether the output can be opened anew, for its lock alone: a socket can't, a foreign user's pipe neither."""
+    try:
+        probe = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | ANEW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(probe)
+    return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -35,11 +35,25 @@ class Settlement(msgspec.Struct, frozen=True, omit_defaults=True):
     spans: tuple[Span, ...] = ()
 
 
-class State(msgspec.Struct):
+class Saved(msgspec.Struct, frozen=True):
+    """`State` as it is written."""
+
+    fates: Fates
+    segments: dict[str, tuple[Span, ...]]
+
+
+#: What is settled of one segment, by tenant and hour.
+Settled = dict[tuple[str, int], Intervals]
+
+
+class State:
     """All settlements so far: the sums of fates, and what is settled of the segments that still exist."""
 
-    fates: Fates = msgspec.field(default_factory=dict)
-    segments: dict[str, tuple[Span, ...]] = msgspec.field(default_factory=dict)
+    def __init__(self, saved: Saved | None = None) -> None:
+        self.fates: Fates = {} if saved is None else saved.fates
+        self.segments: dict[str, Settled] = {}
+        for name, spans in ({} if saved is None else saved.segments).items():
+            self._settle(name, spans)
 
     def add(self, settlement: Settlement) -> None:
         """Fold one more settlement in."""
@@ -48,15 +62,23 @@ class State(msgspec.Struct):
             for fate, count in counts.items():
                 sums[fate] = sums.get(fate, 0) + count
         if settlement.segment:
-            self.segments[settlement.segment] = merge((*self.segments.get(settlement.segment, ()), *settlement.spans))
+            self._settle(settlement.segment, settlement.spans)
+
+    def _settle(self, segment: str, spans: Iterable[Span]) -> None:
+        settled = self.segments.setdefault(segment, {})
+        for span in spans:
+            settled.setdefault((span.tenant_id, span.hour), Intervals()).add(span.first, span.last)
+
+    def saved(self) -> Saved:
+        """Return what a compacted journal begins with."""
+        return Saved(self.fates, {name: tuple(spans_of(settled)) for name, settled in self.segments.items()})
 
 
-def merge(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Join spans of one segment that overlap or touch."""
-    partitions: dict[tuple[str, int], Intervals] = {}
-    for span in spans:
-        partitions.setdefault((span.tenant_id, span.hour), Intervals()).add(span.first, span.last)
-    return tuple(Span(*key, first, last) for key, ranges in partitions.items() for first, last in ranges)
+def spans_of(settled: Settled) -> Iterator[Span]:
+    """List what is settled of one segment."""
+    for (tenant_id, hour), ranges in settled.items():
+        for first, last in ranges:
+            yield Span(tenant_id, hour, first, last)
 
 
 class Journal:
@@ -100,7 +122,7 @@ class Journal:
     def compact(self) -> None:
         """Write the sums to a new file and put it in the old one's place; without room, leave the old one."""
         new = Journal(self._path.with_suffix(".new"))
-        line = _line(msgspec.json.encode({"state": self.state}))
+        line = _line(msgspec.json.encode({"state": self.state.saved()}))
         self._compact_at = self._at * 2
         with contextlib.suppress(OSError):
             new._path.unlink(missing_ok=True)
@@ -141,7 +163,7 @@ def read(path: Path) -> tuple[State, int]:
             break
         entry = msgspec.json.decode(record, type=_Entry)
         if entry.state is not None:
-            state = entry.state
+            state = State(entry.state)
         if entry.settled is not None:
             state.add(entry.settled)
         at += len(line) + 1
@@ -150,4 +172,4 @@ def read(path: Path) -> tuple[State, int]:
 
 class _Entry(msgspec.Struct):
     settled: Settlement | None = None
-    state: State | None = None
+    state: Saved | None = None

@@ -19,7 +19,7 @@ from collector.event import Batch, Span
 from collector.outcome import DELIVERED, FATES, Fate, Outcome, Reason, Receipt
 from collector.telemetry.counters import CounterFile
 from collector.telemetry.counters import read as read_counters
-from collector.telemetry.journal import Journal, Settlement
+from collector.telemetry.journal import Journal, Settlement, spans_of
 from collector.telemetry.signals import Signals
 
 COUNTERS = "counters"
@@ -169,9 +169,14 @@ class Ledger:
         for n, fate in enumerate(FATES):
             account.fates[n] += counts.get(fate.name, 0)
 
-    def settled_spans(self, segment: str) -> tuple[Span, ...]:
-        """Return what is settled of a segment."""
-        return self._journal.state.segments.get(segment, ())
+    def settled_spans(self, segment: str) -> list[Span]:
+        """List what is settled of a segment."""
+        return list(spans_of(self._journal.state.segments.get(segment, {})))
+
+    def keep_notes_on(self, segments: Iterable[str]) -> None:
+        """Drop the notes on every other segment: they were unlinked."""
+        for name in self._journal.state.segments.keys() - set(segments):
+            self._journal.forget(name)
 
     def forget(self, segment: str) -> None:
         """Drop the notes on a segment that was unlinked."""

@@ -10,7 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from collector.buffer.spool import Bounds, Spool
+from collector.buffer.room import Bounds
+from collector.buffer.spool import Spool
 from collector.delivery.flusher import Flusher
 from collector.delivery.retry import Backoff
 from collector.outcome import Reason

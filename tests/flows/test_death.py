@@ -12,7 +12,8 @@ from typing import Any
 
 import zstandard
 
-from collector.buffer.spool import Bounds, Spool
+from collector.buffer.room import Bounds
+from collector.buffer.spool import Spool
 from collector.delivery.flusher import Flusher
 from collector.delivery.retry import Backoff
 from collector.sinks.registry import open_sink

@@ -31,23 +31,27 @@ def mount_points() -> list[str]:
     return [row.split()[4].encode().decode("unicode_escape") for row in rows]
 
 
-def make_place(path: Path) -> None:
-    """Make the directory that a mount goes on, on a tmpfs of our own, so that the machine's disk stays as it is."""
-    if path.is_dir():
-        return
-    parent = next(parent for parent in path.parents if parent.is_dir())
-    if parent == Path("/"):
-        sys.exit(f"no directory {path} and none above it but the root: can't be mounted without touching the disk")
-    mount("-t", "tmpfs", "-o", "size=64k,mode=0755", "stage", str(parent))
-    path.mkdir(parents=True)
+def make_places(places: list[Path]) -> None:
+    """Make the directories that mounts go on, on a tmpfs of our own, so that the machine's disk stays as it is."""
+    ours: set[Path] = set()
+    for place in places:
+        if place.is_dir():
+            continue
+        parent = next(parent for parent in place.parents if parent.is_dir())
+        if parent == Path("/"):
+            sys.exit(f"nothing above {place} but the root exists: it can't be made without touching the disk")
+        if not any(parent.is_relative_to(own) for own in ours):
+            mount("-t", "tmpfs", "-o", "size=64k,mode=0755", "stage", str(parent))
+            ours.add(parent)
+        place.mkdir(parents=True)
 
 
 def build(mounts: list[dict[str, Any]], keep: list[str]) -> None:
     """Mount the writable places, and make everything else read-only; /proc stays, being no file system on a disk."""
     hidden = [place for place in keep if any(Path(place).is_relative_to(row["containerPath"]) for row in mounts)]
     kept = {place: os.open(place, os.O_PATH | os.O_DIRECTORY) for place in hidden}
+    make_places([Path(row["containerPath"]) for row in mounts])
     for row in mounts:
-        make_place(Path(row["containerPath"]))
         options = ",".join([f"size={row['size']}m", *row.get("mountOptions", [])])
         mount("-t", "tmpfs", "-o", options, "stage", row["containerPath"])
     for place, fd in kept.items():
