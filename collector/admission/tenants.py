@@ -114,9 +114,9 @@ class TenantBook:
             self._table = self._next[1]
             self._next = None
         try:
-            self._poll(now)
             if self._config is not None:
                 self._watch(self._config, now)
+            self._poll(now)
         except OSError as error:
             self._in_board = [f"the tenants can't be shared in {self._board.directory}: {error.strerror}"]
         else:

@@ -70,27 +70,27 @@ class Clevertap:
     name = "clevertap"
     key_in_body = False
 
-    def credentials(self, request: Request, body: bytes | None = None) -> Credentials:
+    def credentials(self, request: Request, body: bytes | None = None) -> Credentials:  # noqa: ARG002 -- the one shape
         """Read the two headers; both are needed."""
         return Credentials(
             key=request.headers.get("x-clevertap-passcode", "").strip() or None,
             account=request.headers.get("x-clevertap-account-id", "").strip() or None,
         )
 
-    def decode(self, request: Request, body: bytes, limits: DecodeLimits, new_ids: NewIds) -> ClevertapDecoded:
+    def decode(self, request: Request, body: bytes, limits: DecodeLimits, new_ids: NewIds) -> ClevertapDecoded:  # noqa: ARG002 -- the one shape
         """Split the inflated body into records; see `base.Protocol`. Needs no new ids."""
         account = (self.credentials(request).account or "").encode(errors="backslashreplace")
         decoded = ClevertapDecoded([], [], {})
         for index, record in enumerate(_records(body, min(MAX_RECORDS, limits.max_events))):
             flaw = split.flaw(record, limits.max_event_bytes)
             fault = (512, flaw[1]) if flaw else clevertap_rules.fault(record)
-            record = split.one_line(record)
+            line = split.one_line(record)
             if fault is None:
-                decoded.events.append(Event(index, b'"%s"' % stable_id(account, record).encode(), record))
+                decoded.events.append(Event(index, b'"%s"' % stable_id(account, line).encode(), line))
             else:
                 decoded.rejected.append(Rejection(index, flaw[0] if flaw else Reason.MALFORMED, fault[1]))
                 sound = flaw is None or flaw[0] is Reason.NOT_AN_OBJECT
-                decoded.unprocessed[index] = Unprocessed(*fault, record, sound)
+                decoded.unprocessed[index] = Unprocessed(*fault, line, sound)
         return decoded
 
     def render(self, result: Result, decoded: Decoded) -> Reply:
@@ -112,7 +112,7 @@ class Clevertap:
         body = {"status": status, "processed": result.accepted, "unprocessed": unprocessed}
         return Reply(status=200, headers=JSON_HEADERS, body=msgspec.json.encode(body))
 
-    def refuse(self, verdict: Verdict, request: Request | None = None) -> Reply:
+    def refuse(self, verdict: Verdict, request: Request | None = None) -> Reply:  # noqa: ARG002 -- the one shape
         """Answer with the usual error object, and CleverTap's word for it: "fail"."""
         return refusal(verdict, status="fail")
 

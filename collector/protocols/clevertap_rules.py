@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -66,7 +65,7 @@ def fault(record: bytes) -> Fault | None:
         try:
             fields = _RECORD.decode(record)
         except msgspec.DecodeError:
-            # Lone surrogates. The mask changes no type and, two bytes of an emoji apart, no length.
+            # Lone surrogates. The mask changes no type; of an escaped emoji it makes six bytes where there are four.
             fields = _RECORD.decode(split.masked(record))
         return _whose(fields) or _when(fields) or _what(fields)
     except RecursionError:
@@ -134,32 +133,32 @@ def _properties_fault(data: bytes) -> Fault | None:
     return None
 
 
-def _one_of(*words: str) -> Callable[[Any], bool]:
+def _one_of(*words: str) -> Callable[[object], bool]:
     return lambda value: isinstance(value, str) and value.strip().lower() in words
 
 
-def _yes_or_no(value: Any) -> bool:
+def _yes_or_no(value: object) -> bool:
     return isinstance(value, bool) or _one_of("y", "n", "yes", "no")(value)
 
 
-def _email(value: Any) -> bool:
+def _email(value: object) -> bool:
     return isinstance(value, str) and _EMAIL.fullmatch(value.strip()) is not None
 
 
-def _phone(value: Any) -> bool:
+def _phone(value: object) -> bool:
     """Documented as +<country code><number>; spaces, dots, dashes and parentheses do not count."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return False
     return _PHONE.fullmatch(re.sub(r"[ ().\-]", "", str(value))) is not None
 
 
-def _age(value: Any) -> bool:
+def _age(value: object) -> bool:
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 4:
         value = int(value)
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 150
 
 
-_PROFILE_RULES: tuple[tuple[str, int, Callable[[Any], bool], str], ...] = (
+_PROFILE_RULES: tuple[tuple[str, int, Callable[[object], bool], str], ...] = (
     ("Gender", 514, _one_of("m", "f", "o", "u", "male", "female", "other", "unknown"), "M or F"),
     ("Email", 515, _email, "an e-mail address"),
     ("Phone", 516, _phone, "+<country code><number>"),

@@ -29,8 +29,8 @@ SUPPORTED = "gzip, deflate, br, zstd"
 _CHUNK = 64 * 1024
 #: Input given at once to decoders that hand back what they did not use, so that the rest is not copied over and over.
 _SLICE = 16 * 1024
-#: brotli grows its buffer past the limit given, to 96 KiB for 64; at 32 KiB it stays at one block.
-_BROTLI_CHUNK = 32 * 1024
+#: brotli fills blocks of its own, of 32 KiB and then 64; below the first one's size it stops after that.
+_BROTLI_CHUNK = 16 * 1024
 #: What RFC 9659 lets an encoder of HTTP content use.
 _ZSTD_WINDOW = 8 << 20
 #: Empty gzip members cost 20 bytes to send and microseconds to open. One a event is the most that makes sense.
@@ -67,13 +67,24 @@ def inflate(body: bytes, content_encoding: str, limit: int) -> bytes:
         # brotli has no magic number, and a good stream may start with gzip's: so gzip comes second there.
         if decoder is _brotli and body[:2] == _GZIP:
             return inflate(body, "gzip", limit)
-        if len(body) <= limit and body.removeprefix(_BOM).lstrip()[:1] in (b"{", b"["):
+        if len(body) <= limit and _looks_like_json(body):
             return body
         raise BadUpload(
             Reason.MALFORMED,
             f"the body does not inflate: {problem}",
             "send the whole compressed body, with the Content-Encoding that it has",
         ) from None
+
+
+def _looks_like_json(body: bytes) -> bool:
+    """Tell by the first byte, and by UTF-8: a broken br or raw deflate stream may begin with a bracket, too."""
+    if body.removeprefix(_BOM).lstrip()[:1] not in {b"{", b"["}:
+        return False
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _declared(content_encoding: str) -> str:
@@ -166,15 +177,15 @@ def _brotli(body: bytes) -> Iterator[bytes]:
     position, end = 0, len(body)
     try:
         while not stream.is_finished():
-            if not stream.can_accept_more_data():
-                yield stream.process(b"", output_buffer_limit=_BROTLI_CHUNK)
-            elif position < end:
-                yield stream.process(body[position : position + _SLICE], output_buffer_limit=_BROTLI_CHUNK)
-                position += _SLICE
-            else:
+            piece = body[position : position + _SLICE] if stream.can_accept_more_data() else b""
+            position += len(piece)
+            chunk = stream.process(piece, output_buffer_limit=_BROTLI_CHUNK)
+            # With all input inside, output may still be waiting: ask until nothing comes.
+            if not (piece or chunk or stream.is_finished()) and position == end:
                 raise _Corrupt("br data that is cut off")
+            yield chunk
     except brotli.error:
-        raise _Corrupt("corrupt br data") from None
+        raise _Corrupt("corrupt br data, or other bytes after its end") from None
     if position < end:
         raise _Corrupt("br data with other bytes after its end")
 

@@ -96,7 +96,7 @@ class Native:
     name = "native"
     key_in_body = False
 
-    def credentials(self, request: Request, body: bytes | None = None) -> Credentials:
+    def credentials(self, request: Request, body: bytes | None = None) -> Credentials:  # noqa: ARG002 -- the one shape
         """
         Find the key: Bearer, Basic user name, X-Collector-Key, `?key=`; the first that is there.
 
@@ -133,7 +133,7 @@ class Native:
             return self._lines(text, limits, new_ids)
         raise BadUpload(Reason.MALFORMED, "the upload is not JSON that holds events", _SHAPES)
 
-    def render(self, result: Result, decoded: Decoded) -> Reply:
+    def render(self, result: Result, decoded: Decoded) -> Reply:  # noqa: ARG002 -- the one shape
         """Answer 200 with what was accepted and, by index, what was not."""
         body = {
             "status": "partial" if result.rejected else "ok",
@@ -144,7 +144,7 @@ class Native:
         }
         return Reply(status=200, headers=JSON_HEADERS, body=msgspec.json.encode(body))
 
-    def refuse(self, verdict: Verdict, request: Request | None = None) -> Reply:
+    def refuse(self, verdict: Verdict, request: Request | None = None) -> Reply:  # noqa: ARG002 -- the one shape
         """Answer with the error object of the contract."""
         return refusal(verdict)
 

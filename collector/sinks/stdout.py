@@ -6,12 +6,15 @@ What the kernel has taken counts as delivered; a pipe's reader may still die wit
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from typing import cast
 
 import msgspec
 
@@ -70,10 +73,10 @@ class StdoutSink:
         if self._fd is not None:
             return
         try:
-            self._fd = os.dup(self._given_fd)
-            self._turns_fd = self._fd if _can_be_locked(self._fd) else os.memfd_create("stdout-turns")
+            fd = os.dup(self._given_fd)
+            self._turns_fd = fd if _can_be_locked(fd) else os.memfd_create("stdout-turns")
+            self._fd = fd
         except OSError as exc:
-            self.close()
             raise TransientSinkError(f"stdout: is not there: {exc.strerror}; start Collector with one") from exc
 
     def write(self, batch: Batch) -> Receipt:
@@ -118,36 +121,61 @@ class StdoutSink:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             yield self._fd
         finally:
+            # Said aloud: a close under gevent may come later than it is called.
+            fcntl.flock(turn, fcntl.LOCK_UN)
             os.close(turn)
 
     def _write_lines(self, fd: int, payload: bytes) -> tuple[int, OSError | None]:
         """Write until done or refused: how many bytes went out, and what refused the rest."""
         view = memoryview(payload)
         written = 0
-        writable = select.poll()
-        writable.register(fd, select.POLLOUT)
         try:
             if self._torn:
                 # A line of an earlier write ends in its middle; end it, or the next would be lost with it.
-                self._write_some(fd, writable, b"\n")
+                self._write_some(fd, b"\n")
                 self._torn = False
             while written < len(payload):
                 # As many whole lines as go in at once, or a piece of one that is longer.
                 end = payload.rfind(b"\n", written, written + PIPE_BUF) + 1 or written + PIPE_BUF
-                written += self._write_some(fd, writable, view[written:end])
+                written += self._write_some(fd, view[written:end])
                 self._torn = payload[written - 1] != ord("\n")
         except OSError as exc:
             return written, exc
         return written, None
 
-    def _write_some(self, fd: int, writable: select.poll, piece: bytes | memoryview) -> int:
+    def _write_some(self, fd: int, piece: bytes | memoryview) -> int:
         """Write some of a piece no longer than `PIPE_BUF`; after the poll not even a blocking pipe blocks for it."""
         while True:
-            if not writable.poll(self._stall_s * 1000):
+            if not _poll_for_room(fd, self._stall_s):
                 raise TimeoutError(f"nothing was read from it for {self._stall_s:g} s")
             # Another writer may have been faster.
             with suppress(BlockingIOError):
                 return os.write(fd, piece)
+
+
+class _PollFd(ctypes.Structure):
+    """What poll(2) is asked."""
+
+    _fields_ = (("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short))
+
+
+@cache
+def _poll() -> Callable[[object, int, int], int]:
+    """
+    Find poll(2) itself, which blocks its thread and nothing else.
+
+    In a worker `select.poll` is gevent's. It makes a hub for each thread that calls it, and in a thread with a
+    hub that does not turn, what is closed stays open: locks, and pipes that somebody waits to see closed.
+    """
+    poll = ctypes.CDLL(None).poll
+    poll.argtypes = (ctypes.POINTER(_PollFd), ctypes.c_ulong, ctypes.c_int)
+    poll.restype = ctypes.c_int
+    return cast("Callable[[object, int, int], int]", poll)
+
+
+def _poll_for_room(fd: int, timeout_s: float) -> bool:
+    """Wait until a write would go on or fail; False when neither came to be in time."""
+    return _poll()(ctypes.byref(_PollFd(fd, select.POLLOUT, 0)), 1, round(timeout_s * 1000)) != 0
 
 
 def _can_be_locked(fd: int) -> bool:
@@ -158,6 +186,7 @@ def _can_be_locked(fd: int) -> bool:
         return False
     try:
         fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(probe, fcntl.LOCK_UN)
     except BlockingIOError:
         return True
     except OSError:

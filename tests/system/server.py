@@ -192,15 +192,14 @@ class Server:
         return dict(self.request("GET", "/ledger", admin=True).body)
 
     def await_delivery(self) -> dict[str, Any]:
-        """Wait until nothing is pending, and return the ledger's total."""
+        """Wait until nothing is pending, and return the ledger."""
 
         def settled() -> dict[str, Any] | None:
             ledger = self.ledger()
-            total = dict(ledger["total"])
-            return total if ledger["balanced"] and 0 == total["pending"] and 0 < total["accepted"] else None
+            return ledger if ledger["balanced"] and 0 == ledger["pending"] and 0 < ledger["accepted"] else None
 
-        total: dict[str, Any] = wait_for(settled, "the spool to be delivered")
-        return total
+        ledger: dict[str, Any] = wait_for(settled, "the spool to be delivered")
+        return ledger
 
     def delivered(self, path: str) -> list[dict[str, Any]]:
         """Return each line that the `file:` sink at `path` has written, in no order."""

@@ -71,7 +71,7 @@ def test_nothing_is_written_outside_the_listed_mounts(server: Server, tmp_path: 
     wait_for(lambda: server.workers() and not server.workers() & workers, "all workers to be new ones")
     wait_for(lambda: 200 == server.request("GET", "/readyz").status, "them to be ready")
     assert 200 == server.upload([{"id": "last"}]).status
-    total = server.await_delivery()
+    ledger = server.await_delivery()
     found = [line["id"] for line in server.delivered("/run/collector/data")]
 
     assert 0 == server.stop(), server.output
@@ -79,7 +79,7 @@ def test_nothing_is_written_outside_the_listed_mounts(server: Server, tmp_path: 
     seen = list(changes(tmp_path / "trace"))
 
     assert sorted([*accepted, "last"]) == sorted(set(found))
-    assert len(accepted) + 1 == total["accepted"]
+    assert len(accepted) + 1 == ledger["accepted"]
     assert [line for path, line in seen if PurePosixPath(path).is_relative_to("/run/collector/spool")]
     assert [line for path, line in seen if PurePosixPath(path).is_relative_to("/run/collector/data")]
     assert [] == [line for path, line in seen if outside(path)]

@@ -103,12 +103,12 @@ def until_recovered(server: Server, device: Device) -> None:
 
 def account(server: Server, device: Device) -> None:
     """Check that each event that was answered for has arrived once, and that the ledger says so."""
-    total = server.await_delivery()
+    ledger = server.await_delivery()
     found = Counter(line["id"] for line in server.delivered(OUT))
 
     assert [] == sorted(set(device.acknowledged) - set(found))
     assert [] == [event_id for event_id, times in found.items() if times > 1]
-    assert len(device.acknowledged) == total["accepted"] == total["delivered"]
+    assert len(device.acknowledged) == ledger["accepted"] == ledger["delivered"]
 
 
 @pytest.fixture

@@ -140,9 +140,9 @@ def test_a_time_has_six_digits_even_when_they_are_zero(us: int, expected: str) -
 @pytest.mark.parametrize(
     "name",
     [
-        "key", "ingest_key", "apiKey", "X-Collector-Key", "keys", "token", "hec_token", "Authorization", "authorisation",
-        "password", "secret", "credentials", "Set-Cookie", "bearer", "signature", "body", "request_body", "payload",
-        "event_body", "event-json", "EventLine",
+        "key", "ingest_key", "apiKey", "X-Collector-Key", "keys", "token", "hec_token", "Authorization",
+        "authorisation", "password", "secret", "credentials", "Set-Cookie", "bearer", "signature",
+        "body", "request_body", "payload", "event_body", "event-json", "EventLine",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [SECRET, SECRET.encode(), [SECRET], {"a": SECRET}, 42, None])
@@ -287,11 +287,12 @@ def test_whatever_is_logged_comes_out_as_one_line_of_json(fields: dict[str, Any]
 names_of_secrets = st.from_regex(r"[A-Za-z_-]{0,8}(key|Token|AUTHORIZATION|payload|body|event_body)[A-Za-z_]{0,8}")
 
 
-@given(names_of_secrets, values, st.sampled_from(["flat", "dict", "list", "bound"]))
+@given(names_of_secrets, values, st.sampled_from(["flat", "dict", "list"]))
 def test_no_name_that_holds_a_secret_word_lets_its_value_through(name: str, value: Any, where: str) -> None:
     """The defence must not depend on how the word is written or where the field lies."""
     field = {name: [SECRET, value, {"x": SECRET}]}
-    placed: dict[str, Any] = {"flat": field, "dict": {"a": field}, "list": {"a": [field]}, "bound": field}[where]
+    places: dict[str, dict[str, Any]] = {"flat": field, "dict": {"a": field}, "list": {"a": [field]}}
+    placed = places[where]
 
     line = json.dumps(scrub(None, "info", placed), default=repr)
 
@@ -328,8 +329,8 @@ def test_an_exception_becomes_one_field_with_the_way_that_led_to_it_and_no_local
     "act",
     [
         lambda: int(SECRET),
-        lambda: {}[SECRET],
-        lambda: [].remove(SECRET),
+        lambda: dict[str, int]()[SECRET],
+        lambda: list[str]().remove(SECRET),
         lambda: json.loads(f'"{SECRET}'),
         lambda: SECRET.encode().decode("utf-16-be") and (SECRET + "\ud800").encode(),
         lambda: msgspec.convert({"a": SECRET}, dict[str, int]),
@@ -415,7 +416,12 @@ def test_a_line_is_one_write(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPa
     reader, writer = pipe
     sizes = []
     write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: sizes.append(len(data)) or write(fd, data))
+
+    def watched(fd: int, data: bytes) -> int:
+        sizes.append(len(data))
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", watched)
 
     build_logger(LineStream(fd=writer), "info").info("a.b", route="default")
 

@@ -6,6 +6,7 @@ import json
 import random
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from collector.outcome import FATES, Reason
 from collector.telemetry import metrics as module
-from collector.telemetry.catalogue import METRICS, Kind
+from collector.telemetry.catalogue import METRICS, Kind, Metric
 from collector.telemetry.metrics import (
     OVERFLOW,
     SCHEMA,
@@ -57,7 +58,7 @@ def at(found: Samples, name: str, **labels: str) -> float:
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.name)
-def test_every_metric_is_named_and_described_as_prometheus_wants_it(metric: module.Metric) -> None:
+def test_every_metric_is_named_and_described_as_prometheus_wants_it(metric: Metric) -> None:
     """Names can't be changed once a dashboard has them."""
     assert re.fullmatch("collector_[a-z]+(_[a-z]+)*", metric.name)
     assert (metric.kind is Kind.COUNTER) == metric.name.endswith("_total")
@@ -142,7 +143,7 @@ def test_an_observation_falls_into_the_bucket_whose_bound_it_does_not_pass() -> 
         (lambda m: m.set("collector_spool_bytes", float("inf")), "can't be inf"),
     ],
 )
-def test_a_mistake_in_a_call_raises_at_the_call(act, says: str) -> None:
+def test_a_mistake_in_a_call_raises_at_the_call(act: Callable[[Metrics], None], says: str) -> None:
     """A metric that is not there is missed in the night that it was for; a test misses it by day."""
     metrics = Metrics()
 

@@ -388,25 +388,21 @@ def test_the_memory_of_a_flushed_second_is_given_back(world: World) -> None:
 
 def test_signals_from_threads_are_all_told_while_another_flushes(world: World) -> None:
     """An occurrence between the look and the reset must be in this line or in the next."""
-    done = threading.Event()
-    counts: list[int] = []
 
     def refuse() -> None:
         for _ in range(3000):
             world.signals.upload_refused("acme", "native", Reason.BACKPRESSURE)
 
     def flush() -> None:
-        while not done.is_set():
+        for _ in range(3000):
             world.signals.flush()
 
     flusher = threading.Thread(target=flush)
     threads = [threading.Thread(target=refuse) for _ in range(3)]
     for thread in (flusher, *threads):
         thread.start()
-    for thread in threads:
+    for thread in (flusher, *threads):
         thread.join()
-    done.set()
-    flusher.join()
     world.signals.flush()
 
     counts = [line["count"] for line in world.lines()]

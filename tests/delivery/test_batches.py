@@ -1,0 +1,90 @@
+"""Cutting: within the sink's limits, each pending event once, the same way each time."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector.buffer.segment import Segment
+from collector.delivery.batches import cut
+from collector.event import Batch, Span
+from collector.sinks.base import Limits
+
+HOUR_US = 3_600_000_000
+
+UPLOADS = st.lists(
+    st.tuples(
+        st.sampled_from("abc"), st.integers(0, 1), st.lists(st.binary(min_size=1, max_size=80), min_size=1, max_size=6)
+    ),
+    min_size=1,
+    max_size=10,
+)
+LIMITS = st.builds(
+    Limits,
+    max_events=st.integers(1, 8),
+    max_bytes=st.integers(100, 400),
+    max_event_bytes=st.integers(20, 100),
+    partitioned=st.booleans(),
+)
+
+
+def filled(folder: str, uploads: list[tuple[str, int, list[bytes]]]) -> tuple[Segment, dict[tuple[str, int, int], bytes]]:
+    """Return a sealed segment and every line in it by tenant, hour and number."""
+    segment = Segment.create(Path(folder), "default", 1, opened_at=0.0)
+    there: dict[tuple[str, int, int], bytes] = {}
+    for tenant, hour, texts in uploads:
+        lines = [text.hex().encode()[:79] + b"\n" for text in texts]
+        span = segment.append(tenant, b"".join(lines), events=len(lines), accepted=0, received_us=hour * HOUR_US)
+        there.update(((tenant, hour, span.first + n), line) for n, line in enumerate(lines))
+    segment.seal()
+    return segment, there
+
+
+def told(batch: Batch) -> dict[tuple[str, int, int], bytes]:
+    numbers = [(span.tenant_id, span.hour, n) for span in batch.spans for n in range(span.first, span.last)]
+    return dict(zip(numbers, (line + b"\n" for line in batch.lines()), strict=True))
+
+
+@settings(max_examples=150)
+@given(uploads=UPLOADS, limits=LIMITS, settled=st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 20))))
+def test_each_pending_event_is_in_one_batch_within_the_limits(
+    uploads: list[tuple[str, int, list[bytes]]], limits: Limits, settled: set[tuple[str, int, int]]
+) -> None:
+    """Not in two, not in none; and no sink is asked for more than it said it takes."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # noqa: S108 - where segments live
+        segment, there = filled(folder, uploads)
+        for tenant, hour, n in settled & there.keys():
+            segment.settle(Span(tenant, hour, n, n + 1), {})
+        cuts = list(cut(segment, segment.load(), limits))
+    found: dict[tuple[str, int, int], bytes] = {}
+    for one in cuts:
+        lines = told(one.batch)
+        assert not found.keys() & lines.keys()
+        found |= lines
+        if one.fits:
+            assert len(one.batch) <= limits.max_events
+            assert len(one.batch.payload) <= limits.max_bytes or len(one.batch) == 1
+            assert max(map(len, lines.values())) <= limits.max_event_bytes
+            if limits.partitioned:
+                assert 1 == len({(span.tenant_id, span.hour) for span in one.batch.spans})
+        else:
+            assert all(len(line) > limits.max_event_bytes for line in lines.values())
+
+    assert {key: line for key, line in there.items() if key not in settled} == found
+
+
+@given(uploads=UPLOADS, limits=LIMITS)
+def test_batches_have_names_of_their_own_and_the_same_each_time(
+    uploads: list[tuple[str, int, list[bytes]]], limits: Limits
+) -> None:
+    """A sink that names its objects so writes a repeat over the first, and nothing over anything else."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # noqa: S108 - where segments live
+        segment, _ = filled(folder, uploads)
+        once = [one.batch for one in cut(segment, segment.load(), limits)]
+        again = [one.batch for one in cut(segment, segment.load(), limits)]
+
+    assert once == again
+    assert len(once) == len({batch.name for batch in once})

@@ -1,0 +1,311 @@
+"""The flusher: what leaves when, what comes back, and that nothing else waits for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from collector.buffer.room import Bounds
+from collector.buffer.spool import Spool
+from collector.delivery.flusher import Flusher
+from collector.delivery.retry import Backoff
+from collector.outcome import Outcome, Reason
+from collector.sinks.base import Limits, Sink
+from tests.fakes import FakeClock, RecordingSignals, ScriptedSink
+
+BOUNDS = Bounds(task_bytes=1 << 20, worker_bytes=1 << 20, segment_bytes=4096)
+
+
+class World:
+    """A spool, a flusher and their sinks; `spawned` holds what the flusher started, unless it runs at once."""
+
+    def __init__(self, root: Path, clock: FakeClock, signals: RecordingSignals, **sinks: Sink) -> None:
+        self.clock = clock
+        self.signals = signals
+        self.spool = Spool(root, "w1", BOUNDS, clock=clock, signals=signals)
+        self.spool.start()
+        self.spawned: list[Callable[[], None]] = []
+        self.sinks = sinks
+        self.is_held_back = False
+        self.flusher = Flusher(
+            self.spool,
+            self.sinks,
+            backoff=Backoff(rng=random.Random(1), base_s=1.0, cap_s=8.0),
+            clock=self.clock,
+            signals=self.signals,
+            max_age_s=1.0,
+            concurrency=2,
+            spawn=self.spawn,
+        )
+
+    def spawn(self, run: Callable[[], None]) -> None:
+        if self.is_held_back:
+            self.spawned.append(run)
+        else:
+            run()
+
+    def held_back(self) -> None:
+        """Let started batches wait in `spawned` until the test runs them."""
+        self.is_held_back = True
+
+    def put(self, *lines: bytes, route: str = "default", tenant: str = "dev", wanted: bool = False) -> None:
+        payload = b"".join(line + b"\n" for line in lines)
+        self.spool.append(
+            route, tenant, payload, events=len(lines), received_us=self.clock.now_us(), wanted=wanted
+        )
+
+    def tick(self, seconds: float = 0.0) -> None:
+        self.clock.advance(seconds)
+        self.flusher.tick()
+
+    @property
+    def total(self) -> dict[str, int]:
+        return self.spool.books.totals().total
+
+
+@pytest.fixture(name="sink")
+def _sink() -> ScriptedSink:
+    return ScriptedSink()
+
+
+@pytest.fixture(name="world")
+def _world(root: Path, clock: FakeClock, signals: RecordingSignals, sink: ScriptedSink) -> World:
+    return World(root, clock, signals, default=sink)
+
+
+def test_a_segment_leaves_when_its_age_is_due(world: World, sink: ScriptedSink) -> None:
+    """A trickle must arrive too, within the interval, and not as an object an event."""
+    world.put(b"1")
+    world.tick()
+    world.put(b"2")
+    assert not sink.written
+    world.tick(1.0)
+
+    assert [[b"1", b"2"]] == [batch.lines() for batch in sink.written]
+    assert world.spool.is_empty
+
+
+def test_a_full_segment_leaves_before_its_age_is_due(world: World, sink: ScriptedSink) -> None:
+    """Size wins over age, or a burst would wait out the interval."""
+    world.put(*[b"x" * 100] * 50)
+    world.tick()
+
+    assert 1 == len(sink.written)
+
+
+def test_a_segment_that_an_upload_waits_for_leaves_at_once(world: World, sink: ScriptedSink) -> None:
+    """The device holds its connection open meanwhile."""
+    world.put(b"1", wanted=True)
+    world.tick()
+
+    assert [[b"1"]] == [batch.lines() for batch in sink.written]
+
+
+def test_uploads_that_wait_while_a_group_is_on_its_way_are_written_together(world: World, sink: ScriptedSink) -> None:
+    """Group commit: a write an upload would make the sink's latency the limit of the rate."""
+    world.held_back()
+    world.put(b"1", wanted=True)
+    world.tick()
+    for n in range(2, 40):
+        world.put(b"%d" % n, wanted=True)
+        world.tick()
+    assert 1 == len(world.spawned)
+    world.spawned.pop()()
+    world.tick()
+    world.spawned.pop()()
+
+    assert [1, 38] == [len(batch) for batch in sink.written]
+
+
+def test_a_batch_that_failed_is_tried_again_when_its_time_has_come_with_the_same_name(
+    world: World, sink: ScriptedSink
+) -> None:
+    """The name lets a sink know a repeat; the time keeps a sink that is down from being hammered."""
+    sink.fail(2)
+    world.put(b"1")
+    world.tick(1.0)
+    world.tick()
+    assert 1 == len(sink.written)
+    for _ in range(4):
+        world.tick(10.0)
+
+    assert 3 == len(sink.written)
+    assert 1 == len({batch.name for batch in sink.written})
+    assert [b"1"] == sink.lines
+    assert [1, 2] == [failed["attempts"] for failed in world.signals.named("batch_failed")]
+    assert (1, 0) == (world.total["delivered"], world.total["pending"])
+
+
+def test_only_the_events_that_were_not_taken_go_again(world: World, sink: ScriptedSink) -> None:
+    """A stream takes some records of a batch and throttles others: the others alone may be sent again."""
+    sink.retry(1, 3)
+    world.put(b"0", b"1", b"2", b"3", b"4")
+    world.tick(1.0)
+    assert (3, 2) == (world.total["delivered"], world.total["pending"])
+    world.tick(10.0)
+
+    assert [b"0", b"2", b"4", b"1", b"3"] == sink.lines
+    assert world.spool.is_empty
+
+
+def test_an_event_too_large_for_the_sink_is_refused_alone_and_never_written(
+    root: Path, clock: FakeClock, signals: RecordingSignals
+) -> None:
+    """Its size is known before: asking the sink would cost the batch that it is in."""
+    sink = ScriptedSink(limits=Limits(max_events=10, max_bytes=100, max_event_bytes=20, partitioned=True))
+    world = World(root, clock, signals, default=sink)
+    world.put(b"small", b"x" * 50, b"small too")
+    world.tick(1.0)
+
+    assert [b"small", b"small too"] == sorted(sink.lines)
+    assert (2, 1) == (world.total["delivered"], world.total["rejected_by_sink:sink_too_large"])
+    assert [(Outcome.REJECTED_BY_SINK, 1)] == [
+        (lost["outcome"], lost["count"]) for lost in signals.named("events_lost")
+    ]
+    assert world.spool.books.totals().balanced
+
+
+def test_a_route_that_fails_or_hangs_holds_up_no_other(
+    root: Path, clock: FakeClock, signals: RecordingSignals, sink: ScriptedSink
+) -> None:
+    """One dead destination is one tenant's trouble, not everybody's."""
+    down = ScriptedSink()
+    down.fail(1_000)
+    world = World(root, clock, signals, default=sink, down=down)
+    for n in range(10):
+        world.put(b"%d" % n)
+        world.put(b"lost?", route="down")
+        world.tick(1.0)
+
+    assert [b"%d" % n for n in range(10)] == sink.lines
+    assert (10, 10) == (world.total["delivered"], world.total["pending"])
+
+
+def test_a_sink_that_hangs_has_no_more_than_its_places(world: World, sink: ScriptedSink) -> None:
+    """What is loaded for a sink is memory: an outage must not fill it."""
+    world.held_back()
+    for _ in range(20):
+        world.put(*[b"x" * 100] * 50)
+        world.tick(1.0)
+
+    assert 2 == len(world.spawned)
+    assert 18 == len(list(world.spool.sealed()))
+
+
+def test_after_a_failure_one_batch_tries_the_sink_and_the_others_wait(world: World, sink: ScriptedSink) -> None:
+    """A sink that just came up again is not met by everything at once."""
+    for _ in range(6):
+        world.put(*[b"x" * 100] * 50)
+    sink.fail()
+    world.tick(1.0)
+    world.held_back()
+    world.tick(10.0)
+    assert 1 == len(world.spawned)
+    world.spawned.pop()()
+    world.tick()
+
+    assert 2 == len(world.spawned)
+
+
+def test_a_defect_of_a_sink_loses_nothing_and_is_told(world: World, sink: ScriptedSink) -> None:
+    """An exception that nobody thought of is not a reason to forget events."""
+
+    def broken(_: object) -> None:
+        raise RuntimeError("a defect")
+
+    world.put(b"1")
+    real, sink.write = sink.write, broken  # type: ignore[method-assign,assignment]
+    world.tick(1.0)
+    assert 1 == world.total["pending"]
+    assert 1 == len(world.signals.named("internal_error"))
+    sink.write = real  # type: ignore[method-assign]
+    world.tick(20.0)
+
+    assert [b"1"] == sink.lines
+
+
+def test_a_journal_that_can_not_be_written_makes_the_batch_go_again(
+    world: World, sink: ScriptedSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delivered but not recorded is not delivered: twice is allowed, never is not."""
+    world.put(b"1")
+
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", refuse)
+        world.tick(1.0)
+    assert 1 == world.total["pending"]
+    world.tick(20.0)
+
+    assert [b"1", b"1"] == sink.lines
+    assert 1 == len(sink.objects)
+    assert (1, 0) == (world.total["delivered"], world.total["pending"])
+
+
+def test_a_frame_that_went_bad_in_the_spool_is_counted_and_its_neighbours_arrive(
+    world: World, sink: ScriptedSink, root: Path
+) -> None:
+    """A living worker checks what it reads, too."""
+    world.put(b"before")
+    (path,) = root.glob("owners/w1/*.seg")
+    world.put(b"hit-1", b"hit-2")
+    at = path.read_bytes().index(b"hit-2")
+    world.put(b"after")
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"#")
+    world.tick(1.0)
+
+    assert [b"before", b"after"] == sink.lines
+    assert (2, 2) == (world.total["delivered"], world.total["dropped:corrupt_frame"])
+    assert world.spool.books.totals().balanced
+    assert world.spool.is_empty
+
+
+def test_a_segment_whose_file_is_gone_is_counted_as_lost(world: World, root: Path) -> None:
+    """Somebody removed it; the ledger says so and does not wait for it for ever."""
+    world.put(b"1", b"2")
+    (path,) = root.glob("owners/w1/*.seg")
+    path.unlink()
+    world.tick(1.0)
+
+    assert 2 == world.total["dropped:corrupt_frame"]
+    assert world.spool.is_empty
+
+
+def test_a_segment_of_a_route_that_is_no_more_leaves_by_the_default_one(world: World, sink: ScriptedSink) -> None:
+    """A reload took the route away; what was taken for it must not lie there for ever."""
+    world.put(b"1", route="gone")
+    world.tick(1.0)
+
+    assert [b"1"] == sink.lines
+
+
+def test_a_drain_sends_everything_on_and_ends_in_time_if_it_can_not(
+    world: World, sink: ScriptedSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stop of a task has a deadline that nobody may pass."""
+    waited: list[float] = []
+
+    def wait(_: threading.Event, timeout: float | None = None) -> bool:
+        waited.append(timeout or 0.0)
+        world.clock.advance(timeout or 0.0)
+        return False
+
+    monkeypatch.setattr(threading.Event, "wait", wait)
+    world.put(b"1")
+
+    assert world.flusher.drain(5.0)
+    sink.fail(1_000)
+    world.put(b"2")
+    assert not world.flusher.drain(5.0)
+    assert sum(waited) < 6.0
+    assert 1 == world.total["pending"]

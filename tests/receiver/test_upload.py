@@ -1,0 +1,569 @@
+"""What `receive` answers, what it keeps, and what it promises: in process, with a real spool."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.admission.auth import TenantTable
+from collector.admission.gate import Gate
+from collector.admission.quota import Quota
+from collector.buffer.spool import Bounds, Spool
+from collector.delivery.flusher import Flusher
+from collector.delivery.retry import Backoff
+from collector.outcome import Reason
+from collector.protocols.base import Protocol, Reply, Request
+from collector.protocols.clevertap import Clevertap
+from collector.protocols.native import Native
+from collector.receiver.app import remote_ip
+from collector.receiver.upload import Intake, UploadLimits, anonymous, receive, timestamp
+from collector.tenant import Ack, Tenant
+from collector.uuid7 import Uuid7
+from tests.fakes import FakeClock, RecordingSignals, ScriptedSink
+
+#: How long a thread of a test waits for another; only a failure takes so long.
+PATIENCE_S = 30.0
+
+
+def tenant(tenant_id: str, **fields: Any) -> Tenant:
+    return Tenant(id=tenant_id, keys=(sha256(f"{tenant_id}-key".encode()).hexdigest(),), **fields)
+
+
+TENANTS = (
+    tenant("dev"),
+    tenant("careful", ack=Ack.SINK),
+    tenant("private", anonymise_ip=True),
+    tenant("slow", events_per_s=1.0, burst_s=1.0),
+    tenant("off", enabled=False),
+    tenant("small", max_event_bytes=64),
+)
+
+
+class World:
+    """One worker's intake with its spool, sink and flusher; the flusher runs when a test says so."""
+
+    def __init__(self, root: Path, *, spool_bytes: int = 1 << 20, ack_timeout_s: float = PATIENCE_S) -> None:
+        self.clock = FakeClock()
+        self.signals = RecordingSignals()
+        self.sink = ScriptedSink()
+        bounds = Bounds(task_bytes=spool_bytes, worker_bytes=spool_bytes, segment_bytes=1 << 20)
+        self.spool = Spool(root, "w1", bounds, clock=self.clock, signals=self.signals)
+        self.spool.start()
+        quota = Quota(root / "quota", self.clock)
+        quota.start()
+        self._quota = quota
+        self.table = TenantTable(TENANTS)
+        self.flusher = Flusher(
+            self.spool,
+            {"default": self.sink},
+            backoff=Backoff(rng=random.Random(1)),
+            clock=self.clock,
+            signals=self.signals,
+            max_age_s=1.0,
+            concurrency=2,
+        )
+        self.waits = threading.Semaphore(0)
+        self.intake = Intake(
+            tenants=lambda: self.table,
+            gate=Gate(
+                self.spool,
+                quota,
+                slot_of={one.id: slot for slot, one in enumerate(TENANTS)}.__getitem__,
+                is_sole=lambda: True,
+                clock=self.clock,
+                rng=random.Random(1),
+            ),
+            spool=self.spool,
+            wake_flusher=self.waits.release,
+            new_id=Uuid7(self.clock),
+            limits=UploadLimits(max_inflated_bytes=1 << 20, max_events=100, ack_timeout_s=ack_timeout_s),
+            clock=self.clock,
+            signals=self.signals,
+            offload=lambda run: run(),
+        )
+
+    def close(self) -> None:
+        self.flusher.close()
+        self.spool.close()
+        self._quota.close()
+
+    def upload(
+        self, body: object, *, key: str = "dev", remote: str = "192.0.2.77", protocol: Protocol | None = None, **headers: str
+    ) -> Reply:
+        fields = {"authorization": f"Bearer {key}-key"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        request = Request(
+            method="POST",
+            path="/v1/events",
+            query="",
+            headers=fields,
+            body=body if isinstance(body, bytes) else json.dumps(body).encode(),
+            remote_ip=remote,
+        )
+        return receive(self.intake, protocol or Native(), request)
+
+    def deliver(self) -> list[bytes]:
+        """Move all to the sink, and return all that it has."""
+        self.clock.advance(2.0)
+        for _ in range(5):
+            self.flusher.tick()
+            self.clock.advance(60.0)
+        return self.sink.lines
+
+    def beside(self, run: Callable[[], Reply]) -> tuple[threading.Thread, list[Reply]]:
+        """Run an upload in a thread, and return once it waits for the sink."""
+        replies: list[Reply] = []
+        thread = threading.Thread(target=lambda: replies.append(run()))
+        thread.start()
+        assert self.waits.acquire(timeout=PATIENCE_S), "the upload never came to wait for its sink"
+        return thread, replies
+
+    @property
+    def accepted(self) -> int:
+        return self.spool.totals()["accepted"]
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="collector-test-", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def world(root: Path) -> Iterator[World]:
+    made = World(root)
+    yield made
+    made.close()
+
+
+def fields(reply: Reply) -> dict[str, Any]:
+    return dict(json.loads(reply.body))
+
+
+def retry_after(reply: Reply) -> int:
+    return int(dict(reply.headers)["Retry-After"])
+
+
+# -- answers -----------------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_is_kept_whole_is_answered_as_the_contract_says(world: World) -> None:
+    """SDKs read these names; shipped ones take anything but 200 with an object for a failure."""
+    reply = world.upload([{"id": "a"}, {"id": "b"}])
+    answer = fields(reply)
+
+    assert 200 == reply.status
+    assert {"status", "accepted", "rejected", "ack", "receipt"} == answer.keys()
+    assert ("ok", 2, [], "spool") == (answer["status"], answer["accepted"], answer["rejected"], answer["ack"])
+    assert 2 == world.accepted == len(world.deliver())
+
+
+def test_an_event_that_is_refused_does_not_cost_the_others(world: World) -> None:
+    """A device would send the good ones again for ever, or drop them with the bad one."""
+    reply = world.upload([{"id": "a"}, {"id": "b", "x": "y" * 64}, 7, {"id": "d"}], key="small")
+    answer = fields(reply)
+
+    assert 200 == reply.status
+    assert ("partial", 2) == (answer["status"], answer["accepted"])
+    assert [(1, "too_large"), (2, "not_an_object")] == [(one["index"], one["code"]) for one in answer["rejected"]]
+    assert all(one["message"] for one in answer["rejected"])
+    assert ["a", "d"] == [json.loads(line)["id"] for line in world.deliver()]
+    assert [Reason.TOO_LARGE, Reason.NOT_AN_OBJECT] == [c["code"] for c in world.signals.named("events_rejected")]
+
+
+def test_an_upload_of_refused_events_alone_keeps_nothing(world: World) -> None:
+    """An empty frame in the spool would be an upload that nobody can settle."""
+    reply = world.upload([1, 2])
+
+    assert (200, "partial", 0) == (reply.status, fields(reply)["status"], fields(reply)["accepted"])
+    assert 0 == world.accepted
+    assert [] == world.deliver()
+    assert not world.signals.named("upload_accepted")
+
+
+@pytest.mark.parametrize(
+    ("key", "status", "reason", "tenant_id"),
+    [("off", 403, Reason.TENANT_DISABLED, None), ("nobody", 401, Reason.UNKNOWN_KEY, None)],
+)
+def test_who_may_not_upload_is_told_so(
+    world: World, key: str, status: int, reason: Reason, tenant_id: str | None
+) -> None:
+    """A device with a wrong key must stop sending; its operator must find out which of the two it is."""
+    reply = world.upload([{"id": "a"}], key=key)
+
+    assert (status, "error", reason.value) == (reply.status, fields(reply)["status"], fields(reply)["error"])
+    assert status == fields(reply)["code"]
+    assert [{"tenant_id": tenant_id, "protocol": "native", "reason": reason}] == world.signals.named("upload_refused")
+    assert 0 == world.accepted
+
+
+def test_a_refusal_does_not_repeat_the_key(world: World) -> None:
+    """Answers end up in the logs of others."""
+    reply = world.upload([{"id": "a"}], key="a-very-secret")
+
+    assert b"a-very-secret" not in reply.body
+    assert "a-very-secret" not in repr(world.signals.calls)
+
+
+def test_a_tenant_over_its_rate_is_told_when_to_come_back(world: World) -> None:
+    """Without the time a device tries again at once, and is refused again."""
+    first = world.upload([{"id": str(n)} for n in range(11)], key="slow")
+    second = world.upload([{"id": "x"}], key="slow")
+
+    assert 200 == first.status
+    assert (429, "over_quota") == (second.status, fields(second)["error"])
+    assert 10 == retry_after(second)
+    assert 11 == world.accepted
+
+    world.clock.advance(retry_after(second))
+
+    assert 200 == world.upload([{"id": "x"}], key="slow").status
+
+
+def test_a_full_spool_is_answered_with_backpressure(root: Path) -> None:
+    """The device keeps what it has, and comes back in a few seconds, not at once and not tomorrow."""
+    world = World(root, spool_bytes=8192)
+    taken = 0
+    while (reply := world.upload([{"id": str(taken), "x": "y" * 500}])).status == 200:
+        taken += 1
+        assert taken < 100
+
+    assert (503, "backpressure") == (reply.status, fields(reply)["error"])
+    assert 1 <= retry_after(reply) <= 5
+    assert taken == world.accepted == len(world.deliver())
+    assert 200 == world.upload([{"id": "after"}]).status
+    world.close()
+
+
+def test_a_file_system_that_refuses_is_answered_with_backpressure(
+    world: World, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC comes in spite of every budget; it is a 503 and not a 500, and it passes."""
+    assert 200 == world.upload([{"id": "before"}]).status
+
+    def write(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("collector.buffer.segment.os.write", write)
+        refused = world.upload([{"id": "lost?"}])
+    world.clock.advance(1.0)
+    after = world.upload([{"id": "after"}])
+
+    assert (503, "backpressure") == (refused.status, fields(refused)["error"])
+    assert 1 <= retry_after(refused) <= 5
+    assert str(root) not in refused.body.decode()
+    assert 200 == after.status
+    assert ["before", "after"] == [json.loads(line)["id"] for line in world.deliver()]
+
+
+def test_a_worker_that_leaves_says_so(world: World) -> None:
+    """A device that is told at once finds another worker; a reset would cost it a timeout."""
+    world.intake.gate.draining = True
+    reply = world.upload([{"id": "a"}])
+
+    assert (503, "draining") == (reply.status, fields(reply)["error"])
+    assert 1 <= retry_after(reply) <= 5
+    assert 0 == world.accepted
+
+
+def test_what_nobody_expected_is_a_500_that_tells_nothing_but_what_to_do(world: World) -> None:
+    """A device must get an answer it can read; a stranger must not read our insides in it; we must hear of it."""
+
+    class Broken(Native):
+        def decode(self, *args: object, **kwargs: object) -> Any:
+            raise RuntimeError("secret-of-ours in /etc/passwd")
+
+    reply = world.upload([{"id": "event-content"}], protocol=Broken())
+
+    assert (500, "error", 500, "internal") == (
+        reply.status, fields(reply)["status"], fields(reply)["code"], fields(reply)["error"],
+    )  # fmt: skip
+    assert b"secret-of-ours" not in reply.body
+    assert b"RuntimeError" not in reply.body
+    assert b"event-content" not in reply.body
+    assert "send it again" in fields(reply)["message"]
+    assert ["receive"] == [call["where"] for call in world.signals.named("internal_error")]
+    assert [("dev", Reason.INTERNAL)] == [
+        (call["tenant_id"], call["reason"]) for call in world.signals.named("upload_refused")
+    ]
+
+
+def test_a_bomb_is_refused_at_its_limit(world: World) -> None:
+    """A kilobyte that becomes a gigabyte must not find a gigabyte."""
+    reply = world.upload(gzip.compress(b" " * (2 << 20)), content_encoding="gzip")
+
+    assert (413, "too_large") == (reply.status, fields(reply)["error"])
+    assert 0 == world.accepted
+
+
+@pytest.mark.parametrize(
+    ("encoding", "status", "reason"), [("gzip", 400, "malformed"), ("snappy", 415, "unsupported_encoding")]
+)
+def test_what_can_not_be_inflated_is_refused(world: World, encoding: str, status: int, reason: str) -> None:
+    """The two need different repairs on the device's side."""
+    reply = world.upload(b"not compressed at all", content_encoding=encoding)
+
+    assert (status, reason) == (reply.status, fields(reply)["error"])
+
+
+def test_clevertap_is_answered_in_its_own_words(world: World) -> None:
+    """Its libraries look for `processed` and `unprocessed`, and for "fail"."""
+    headers = {"x_clevertap_account_id": "dev", "x_clevertap_passcode": "dev-key"}
+    record = {"identity": "me", "type": "event", "evtName": "bought", "evtData": {"n": 1}}
+
+    taken = world.upload({"d": [record, {"type": "event"}]}, protocol=Clevertap(), **headers)
+    refused = world.upload({"d": [record]}, protocol=Clevertap(), **headers | {"x_clevertap_passcode": "no"})
+
+    assert (200, "partial", 1) == (taken.status, fields(taken)["status"], fields(taken)["processed"])
+    assert 1 == len(fields(taken)["unprocessed"])
+    assert (401, "fail") == (refused.status, fields(refused)["status"])
+    assert ["clevertap"] == [json.loads(line)["protocol"] for line in world.deliver()]
+
+
+# -- what an answer promises -------------------------------------------------------------------------------
+
+
+def test_an_answer_that_promises_the_sink_waits_for_it(world: World) -> None:
+    """`ack: sink` survives the loss of the task; an answer before the sink's would be a lie."""
+    thread, replies = world.beside(lambda: world.upload([{"id": "a"}], key="careful"))
+
+    assert [] == replies
+    assert [] == world.sink.lines
+
+    world.flusher.tick()
+    thread.join(PATIENCE_S)
+
+    assert ["sink"] == [fields(reply)["ack"] for reply in replies]
+    assert [200] == [reply.status for reply in replies]
+    assert 1 == len(world.sink.lines)
+
+
+def test_an_upload_may_ask_for_another_promise_than_its_tenants(world: World) -> None:
+    """A purchase and a page view of one app are not worth the same wait."""
+    quick = world.upload([{"id": "a"}], key="careful", collector_ack=" Spool ")
+    thread, replies = world.beside(lambda: world.upload([{"id": "b"}], key="dev", collector_ack="sink"))
+    world.flusher.tick()
+    thread.join(PATIENCE_S)
+
+    assert (200, "spool") == (quick.status, fields(quick)["ack"])
+    assert [(200, "sink")] == [(reply.status, fields(reply)["ack"]) for reply in replies]
+
+
+@pytest.mark.parametrize("value", ["", "both", "sink, spool", "0", "sinking", "sínk"])
+def test_a_promise_that_does_not_exist_is_refused(world: World, value: str) -> None:
+    """Taken for the weaker one, a slip of the pen would lose what was to be safe."""
+    reply = world.upload([{"id": "a"}], collector_ack=value)
+
+    assert (400, "malformed") == (reply.status, fields(reply)["error"])
+    assert "Collector-Ack" in fields(reply)["message"]
+    assert 0 == world.accepted
+
+
+def test_an_event_that_the_sink_refuses_is_listed_and_not_counted(world: World) -> None:
+    """The answer names events by their place in the upload, not among those that came so far."""
+    world.sink.reject(1)
+    thread, replies = world.beside(lambda: world.upload([{"id": "a"}, 5, {"id": "c"}, {"id": "d"}], key="careful"))
+    world.flusher.tick()
+    thread.join(PATIENCE_S)
+    answer = fields(replies[0])
+
+    assert (200, "partial", 2) == (replies[0].status, answer["status"], answer["accepted"])
+    assert [(1, "not_an_object"), (2, "sink_invalid")] == [(one["index"], one["code"]) for one in answer["rejected"]]
+
+
+def test_a_sink_that_never_confirms_is_a_503_and_the_events_arrive_all_the_same(root: Path) -> None:
+    """The device may send again; what was kept must not be taken back behind its back."""
+    world = World(root, ack_timeout_s=0.05)
+    reply = world.upload([{"id": "a"}], key="careful")
+
+    assert (503, "backpressure") == (reply.status, fields(reply)["error"])
+    assert 1 <= retry_after(reply) <= 5
+    assert ["a"] == [json.loads(line)["id"] for line in world.deliver()]
+    assert 1 == world.accepted
+    world.close()
+
+
+def test_uploads_that_wait_together_are_written_together(world: World) -> None:
+    """A write for each of them would be as slow as the sink, times their number."""
+    waiting = [
+        world.beside(lambda n=n: world.upload([{"id": str(n)}], key="careful"))  # type: ignore[misc]
+        for n in range(8)
+    ]
+    world.flusher.tick()
+    for thread, _ in waiting:
+        thread.join(PATIENCE_S)
+
+    assert [200] * 8 == [reply.status for _, replies in waiting for reply in replies]
+    assert 1 == len(world.sink.written)
+
+
+# -- what is kept ------------------------------------------------------------------------------------------
+
+
+def test_a_line_is_the_contracts_line(world: World) -> None:
+    """Whoever reads the sink was promised these fields, in this shape."""
+    body = b'{"id":"a\\u0041","n":12345678901234567890.10, "n":1e400,\n"u":"\xc3\xa9\\/"}'
+    receipt = fields(world.upload(body))["receipt"]
+    (line,) = world.deliver()
+
+    assert line == (
+        b'{"id":"a\\u0041","tenant":"dev","received_at":"2026-01-02T03:04:05.678901Z","protocol":"native","receipt":"'
+        + receipt.encode()
+        + b'","remote_ip":"192.0.2.77","event":'
+        + body.replace(b"\n", b" ")
+        + b"}"
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(events=st.lists(st.dictionaries(st.text(), json_values, max_size=4), min_size=1, max_size=5), data=st.data())
+def test_every_event_comes_out_as_it_went_in(events: list[dict[str, Any]], data: st.DataObject) -> None:
+    """An event parsed and written anew loses big numbers, order, and what its reader counted on."""
+    ascii_ = data.draw(st.booleans())
+    sent = [json.dumps(event, ensure_ascii=ascii_).encode("utf-8", "surrogatepass") for event in events]
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        world = World(Path(folder))
+        answer = fields(world.upload(b"[" + b",".join(sent) + b"]"))
+        lines = world.deliver()
+        world.close()
+
+    kept = [event for index, event in enumerate(sent) if index not in {one["index"] for one in answer["rejected"]}]
+
+    assert len(kept) == answer["accepted"]
+    assert kept == [line.partition(b',"event":')[2][:-1] for line in lines]
+
+
+def test_receipts_are_unique_and_name_the_lines_of_their_upload(world: World) -> None:
+    """Support finds an upload by its receipt."""
+    receipts = [fields(world.upload([{"id": str(n)}]))["receipt"] for n in range(500)]
+    lines = [json.loads(line) for line in world.deliver()]
+
+    assert 500 == len(set(receipts))
+    assert {str(n): receipt for n, receipt in enumerate(receipts)} == {line["id"]: line["receipt"] for line in lines}
+
+
+def test_an_event_without_an_id_gets_one_of_its_own(world: World) -> None:
+    """Without an id nobody can tell a duplicate from a second event."""
+    world.upload([{"x": 1}] * 100)
+    ids = [json.loads(line)["id"] for line in world.deliver()]
+
+    assert 100 == len(set(ids))
+
+
+@pytest.mark.parametrize(
+    ("remote", "kept"),
+    [
+        ("192.0.2.77", "192.0.2.0"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::"),
+        ("::ffff:192.0.2.77", "::"),  # IPv4 in IPv6: its last four octets are among what goes
+        ("not an address <b>", ""),
+        ("", ""),
+    ],
+)
+def test_an_address_is_kept_without_its_person(world: World, remote: str, kept: str) -> None:
+    """A tenant that promised this to its users is believed because of us."""
+    world.upload([{"id": "a"}], key="private", remote=remote)
+    world.upload([{"id": "b"}], key="dev", remote=remote)
+    private, open_ = (json.loads(line) for line in sorted(world.deliver(), reverse=True))
+    if private["tenant"] != "private":
+        private, open_ = open_, private
+
+    assert kept == private["remote_ip"]
+    assert remote == open_["remote_ip"]
+
+
+@given(st.ip_addresses())
+def test_no_anonymous_address_tells_more_than_its_network(address: Any) -> None:
+    """The last octet, and all behind the site prefix, is the person."""
+    host_bits = 8 if address.version == 4 else 80
+    neighbour = type(address)(int(address) ^ 1)
+    mapped = getattr(address, "ipv4_mapped", None)
+
+    assert anonymous(str(address)) == anonymous(str(neighbour))
+    if mapped is None:
+        assert int(address) >> host_bits << host_bits == int(type(address)(anonymous(str(address))))
+
+
+def test_a_time_is_rfc_3339_with_microseconds() -> None:
+    """Readers sort by it as text."""
+    assert "1970-01-01T00:00:00.000000Z" == timestamp(0)
+    assert "2026-01-02T03:04:05.000001Z" == timestamp(1_767_323_045_000_001)
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "hops", "seen"),
+    [
+        ("203.0.113.5", 0, "10.0.0.1"),  # nobody is trusted: the peer
+        ("203.0.113.5", 1, "203.0.113.5"),
+        ("1.1.1.1, 203.0.113.5", 1, "203.0.113.5"),  # the device claims 1.1.1.1
+        ("1.1.1.1, 203.0.113.5, 10.0.0.7", 2, "203.0.113.5"),
+        ("203.0.113.5", 2, "10.0.0.1"),  # fewer hops than there should be: it went round a proxy
+        ("", 1, "10.0.0.1"),
+        (" , ,203.0.113.5 ,", 1, "203.0.113.5"),
+        ("unknown", 1, "10.0.0.1"),  # no address at all
+        ("<script>", 1, "10.0.0.1"),
+        ("203.0.113.5:4711", 1, "203.0.113.5"),  # some load balancers add the port
+        ("[2001:db8::5]:4711", 1, "2001:db8::5"),
+        ("[2001:db8::5]", 1, "2001:db8::5"),
+    ],
+)
+def test_the_devices_address_is_what_the_outermost_trusted_proxy_saw(forwarded: str, hops: int, seen: str) -> None:
+    """A device writes what it likes into X-Forwarded-For, and it must not become its address."""
+    assert seen == remote_ip("10.0.0.1", forwarded, hops)
+
+
+def test_a_reload_between_two_uploads_is_seen_by_the_second(world: World) -> None:
+    """The table is asked for each upload, not once."""
+    before = world.upload([{"id": "a"}], key="dev")
+    world.table = TenantTable(tuple(replace_tenant(one, enabled=one.id != "dev") for one in TENANTS))
+    after = world.upload([{"id": "b"}], key="dev")
+
+    assert (200, 403) == (before.status, after.status)
+
+
+def replace_tenant(one: Tenant, **changes: Any) -> Tenant:
+    return Tenant(**{name: getattr(one, name) for name in one.__struct_fields__} | changes)
+
+
+def test_a_large_compressed_body_is_inflated_off_the_hub(world: World) -> None:
+    """Some milliseconds of one upload are milliseconds of every other's latency."""
+    offloaded: list[int] = []
+
+    def offload(run: Callable[[], bytes]) -> bytes:
+        offloaded.append(1)
+        return run()
+
+    world.intake = replace(world.intake, offload=offload)
+    small = gzip.compress(b'{"id":"a"}')
+    chance = random.Random(1).randbytes(64 * 1024).hex()
+    large = gzip.compress(json.dumps([{"id": str(n), "x": chance[n * 2000 : n * 2000 + 2000]} for n in range(60)]).encode())
+
+    assert len(large) > 32 * 1024
+    assert 200 == world.upload(small, content_encoding="gzip").status
+    assert [] == offloaded
+    assert 200 == world.upload(large, content_encoding="gzip").status
+    assert [1] == offloaded
+    assert 200 == world.upload(large).status
+    assert [1, 1] == offloaded

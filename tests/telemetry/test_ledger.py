@@ -1,0 +1,255 @@
+"""The books: a receipt that does not add up is refused, and what is settled stays settled."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.errors import LedgerError
+from collector.event import Batch, Span
+from collector.outcome import Outcome, Reason, Receipt
+from collector.telemetry import counters
+from collector.telemetry.books import Books
+from collector.telemetry.journal import Journal, Settlement, read
+from collector.telemetry.ledger import Ledger
+from tests.fakes import HOUR, RecordingSignals, batch
+
+
+@pytest.fixture(name="folder")
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # noqa: S108 - tmpfs is what it is about
+        yield Path(folder)
+
+
+def ledger(folder: Path, signals: RecordingSignals | None = None) -> Ledger:
+    one = Ledger(folder, signals or RecordingSignals())
+    one.start()
+    return one
+
+
+def accepted(one: Ledger, events: int, tenant: str = "dev") -> None:
+    one.accept(one.account(tenant), events)
+
+
+LINES = [b"%d" % n for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        Receipt(4),
+        Receipt(6),
+        Receipt(5, retryable=(1,)),
+        Receipt(3, retryable=(1, 1)),
+        Receipt(3, retryable=(1,), rejected=((1, Reason.SINK_INVALID),)),
+    ],
+)
+def test_a_receipt_that_does_not_add_up_is_refused_and_settles_nothing(folder: Path, receipt: Receipt) -> None:
+    """A sink that forgets an event must not make the ledger forget it."""
+    one = ledger(folder)
+    accepted(one, 5)
+    with pytest.raises(LedgerError):
+        one.settle(batch(*LINES), receipt)
+
+    assert 5 == one.totals()["pending"]
+
+
+def test_each_event_of_a_receipt_gets_its_own_fate(folder: Path) -> None:
+    """Delivered, to be tried again, and refused for good can all be in one answer of a stream."""
+    signals = RecordingSignals()
+    one = ledger(folder, signals)
+    accepted(one, 5)
+    verdicts = one.settle(batch(*LINES), Receipt(3, retryable=(1,), rejected=((3, Reason.SINK_INVALID),)))
+    totals = one.totals()
+
+    assert [(Span("dev", HOUR, 0, 1), {}), (Span("dev", HOUR, 2, 5), {3: Reason.SINK_INVALID})] == verdicts.settled
+    assert (3, 1, 1) == (totals["delivered"], totals["rejected_by_sink"], totals["pending"])
+    assert [(Outcome.REJECTED_BY_SINK, Reason.SINK_INVALID, 1)] == [
+        (lost["outcome"], lost["reason"], lost["count"]) for lost in signals.named("events_lost")
+    ]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    fates=st.lists(st.sampled_from("drx"), min_size=24, max_size=24),
+)
+def test_settled_and_retryable_events_are_the_batch(lengths: list[int], fates: list[str]) -> None:
+    """Whatever a sink answers, no event is in both and none is in neither."""
+    spans = tuple(Span(f"t{n}", HOUR, 10, 10 + length) for n, length in enumerate(lengths))
+    whole = [(span.tenant_id, number) for span in spans for number in range(span.first, span.last)]
+    mixed = Batch(name="b", segment="s", spans=spans, payload=b"\n" * len(whole))
+    told = list(enumerate(fates[: len(whole)]))
+    receipt = Receipt(
+        sum(fate == "d" for _, fate in told),
+        retryable=tuple(n for n, fate in told if fate == "r"),
+        rejected=tuple((n, Reason.SINK_INVALID) for n, fate in told if fate == "x"),
+    )
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # noqa: S108 - tmpfs is what it is about
+        one = ledger(Path(folder))
+        for span in spans:
+            accepted(one, len(span), span.tenant_id)
+        verdicts = one.settle(mixed, receipt)
+        totals = one.totals()
+        one.close()
+    settled = {(span.tenant_id, n): n in gone for span, gone in verdicts.settled for n in range(span.first, span.last)}
+
+    assert {whole[n]: fate == "x" for n, fate in told if fate != "r"} == settled
+    assert totals["accepted"] == sum(count for name, count in totals.items() if name != "accepted")
+
+
+def test_a_settlement_that_can_not_be_written_settles_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the journal does not hold is forgotten by a death, and would unbalance the books."""
+    one = ledger(folder)
+    accepted(one, 5)
+
+    def refuse(fd: int, data: bytes, at: int) -> int:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(OSError, match="broken"):
+        one.settle(batch(*LINES), Receipt(5))
+
+    assert (5, 0) == (one.totals()["pending"], one.totals()["delivered"])
+
+
+def test_books_that_are_opened_again_are_as_they_were(folder: Path) -> None:
+    """An adopter goes on where the dead writer stopped."""
+    one = ledger(folder)
+    accepted(one, 5)
+    accepted(one, 2, "other")
+    one.settle(batch(*LINES), Receipt(4, retryable=(2,)))
+    before = one.totals()
+    one.close()
+    again = ledger(folder)
+
+    assert before == again.totals()
+    assert [Span("dev", HOUR, 0, 2), Span("dev", HOUR, 3, 5)] == again.settled_spans("w1-00000001")
+
+
+def test_a_torn_line_ends_the_journal_and_the_next_one_takes_its_place(folder: Path) -> None:
+    """A writer may die in the middle of a line: what it says did not happen."""
+    journal = Journal(folder / "journal")
+    journal.start()
+    journal.write(Settlement({"dev": {"delivered": 1}}))
+    _, good = read(folder / "journal")
+    journal.write(Settlement({"dev": {"delivered": 10}}, "segment", (Span("dev", HOUR, 0, 10),)))
+    _, end = read(folder / "journal")
+    data = bytearray((folder / "journal").read_bytes())
+    journal.close()
+    for cut in (good + 1, good + 20, end - 1):
+        (folder / "journal").write_bytes(data[:cut].ljust(len(data), b"\0"))
+        torn = Journal(folder / "journal")
+        torn.start()
+        assert {"dev": {"delivered": 1}} == torn.state.fates
+        torn.write(Settlement({"dev": {"delivered": 2}}))
+        torn.close()
+
+        assert {"dev": {"delivered": 3}} == read(folder / "journal")[0].fates
+
+
+def test_a_journal_stays_small_and_says_the_same(folder: Path) -> None:
+    """It is on tmpfs and lives as long as its worker."""
+    journal = Journal(folder / "journal")
+    journal.start()
+    for n in range(5_000):
+        journal.write(Settlement({"dev": {"delivered": 1}}, f"s{n:08d}", (Span("dev", HOUR, 0, 1),)))
+        journal.forget(f"s{n - 1:08d}")
+    journal.close()
+
+    assert {"dev": {"delivered": 5_000}} == read(folder / "journal")[0].fates
+    assert (folder / "journal").stat().st_size < 400_000
+
+
+def test_settling_works_while_the_file_system_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only settling makes room again."""
+    one = ledger(folder)
+    accepted(one, 5)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    one.settle(batch(*LINES), Receipt(5))
+
+    assert 5 == one.totals()["delivered"]
+
+
+def test_counters_are_read_while_they_are_written(folder: Path) -> None:
+    """Anybody may ask at any moment, and a row is never half old and half new."""
+    file = counters.CounterFile(folder / "counters")
+    file.start()
+    row = file.row("dev")
+    pid = os.fork()
+    if not pid:
+        for n in range(60_000):
+            file.write(row, [2 * n, n, n, *[0] * (len(counters.COLUMNS) - 3)])
+        os._exit(0)
+    seen = set()
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        shown = counters.read(folder / "counters")["dev"]
+        seen.add(shown["accepted"])
+        assert shown["accepted"] == shown["pending"] + shown["delivered"]
+
+    assert len(seen) > 1
+
+
+def test_counters_of_another_version_are_read_by_their_names(folder: Path) -> None:
+    """A deploy reads what the code before it left behind."""
+    file = counters.CounterFile(folder / "counters")
+    file.start()
+    file.write(file.row("dev"), list(range(100, 100 + len(counters.COLUMNS))))
+    file.close()
+    data = (folder / "counters").read_bytes()
+    first, second = counters.COLUMNS[:2]
+    swapped = data.replace(f'"{first}","{second}"'.encode(), f'"{second}","{first}"'.encode(), 1)
+    assert swapped != data
+    (folder / "counters").write_bytes(swapped)
+
+    assert 101 == counters.read(folder / "counters")["dev"][first]
+
+
+def test_the_counters_grow_with_the_tenants(folder: Path) -> None:
+    """Ten thousand tenants have a row each, and those who were there keep theirs."""
+    file = counters.CounterFile(folder / "counters")
+    file.start()
+    for n in range(2_000):
+        file.add(file.row(f"tenant-{n}"), n, 0)
+    shown = counters.read(folder / "counters")
+
+    assert {f"tenant-{n}": n for n in range(2_000)} == {name: row["accepted"] for name, row in shown.items()}
+
+
+def test_retirement_counts_a_directory_once_wherever_it_is_cut_off(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sums are written before the directory goes: between the two it is in both places, and counts once."""
+    directory = folder / "owners" / "w1"
+    directory.mkdir(parents=True)
+    one = ledger(directory)
+    accepted(one, 5)
+    one.settle(batch(*LINES), Receipt(5))
+    one.close()
+    books = Books(folder)
+    before = books.totals()
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("collector.telemetry.books.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            books.retire(directory)
+    between = books.totals()
+    books.retire(directory)
+
+    assert directory.parent.exists()
+    assert not directory.exists()
+    assert before.total == between.total == books.totals().total
+    assert 5 == before.total["delivered"]
