@@ -21,7 +21,11 @@ def _settings():
     """Return gunicorn's part of the settings; without sound ones, the last sound ones, or the end."""
     environ = {name: value for name, value in os.environ.items() if name != _SNAPSHOT}
     asked = subprocess.run(
-        [sys.executable, "-m", "collector", "settings", "--gunicorn"], capture_output=True, text=True, env=environ
+        [sys.executable, "-m", "collector", "settings", "--gunicorn"],
+        capture_output=True,
+        text=True,
+        env=environ,
+        check=False,
     )
     if asked.returncode == 0:
         os.environ[_SNAPSHOT], os.environ[_GUNICORN] = asked.stdout.splitlines()

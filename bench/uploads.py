@@ -29,8 +29,10 @@ _DEVICES = (
     ("ios", "17.6", "iPad13,4"),
 )  # fmt: skip
 _LOCALES = ("de-DE", "en-GB", "en-US", "es-MX", "fr-FR", "hi-IN", "ja-JP", "pt-BR")
-_WORDS = ("red green blue large small running shoe jacket winter summer cotton leather new sale offer classic light pro "
-          "wireless case charger phone tablet garden kitchen desk lamp chair book novel guide set pack kids men women").split()  # fmt: skip
+_WORDS = (
+    "red green blue large small running shoe jacket winter summer cotton leather new sale offer classic light pro case "
+    "wireless charger phone tablet garden kitchen desk lamp chair book novel guide set pack kids men women"
+).split()
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -40,6 +42,11 @@ class Case(msgspec.Struct, frozen=True):
     encoding: str = "plain"
     connections: int = 32
     ack: str = "spool"
+
+    @property
+    def title(self) -> str:
+        """Name it for a person."""
+        return f"{self.events} {'event' if self.events == 1 else 'events'}, {self.encoding}, ack {self.ack}"
 
 
 def event(rng: random.Random) -> bytes:
@@ -83,7 +90,7 @@ def bodies(events: int, encoding: str, *, seed: int, count: int = POOL_UPLOADS) 
     No id comes twice; what else an event says does, for making it anew would take longer than the measurement.
     """
     rng = random.Random(seed)
-    rests = [event(rng)[_ID_BYTES:] for _ in range(min(_POOL_EVENTS, events * count))]
+    rests = [event(rng)[_ID_BYTES - 1:] for _ in range(min(_POOL_EVENTS, events * count))]
     plain = [
         b"[" + b",".join(f'{{"id":"{_id(rng)}"'.encode() + rng.choice(rests) for _ in range(events)) + b"]"
         for _ in range(count)

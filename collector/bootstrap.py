@@ -63,12 +63,8 @@ def build(settings: Settings) -> Doors:
     signals = Signals(logger, counts, clock=clock)
 
     spool_dir = Path(settings.spool_dir)
-    budget = spool_budget(
-        settings, mount_bytes=mount_size_bytes(settings.spool_dir), memory_limit=memory_limit_bytes()
-    )
-    bounds = Bounds(
-        task_bytes=budget, worker_bytes=budget // settings.workers, segment_bytes=settings.segment_bytes
-    )
+    budget = spool_budget(settings, mount_bytes=mount_size_bytes(settings.spool_dir), memory_limit=memory_limit_bytes())
+    bounds = Bounds(task_bytes=budget, worker_bytes=budget // settings.workers, segment_bytes=settings.segment_bytes)
     spool = Spool(spool_dir, owner, bounds, clock=clock, signals=signals, breathe=partial(gevent.sleep, 0))
     tenants = TenantBook(
         settings.config,
@@ -79,12 +75,8 @@ def build(settings: Settings) -> Doors:
         signals=signals,
         read_at_s=settings.read_at_s,
     )
-    quota = Quota(
-        spool_dir / "quota", clock, max_events=settings.max_events, max_bytes=settings.max_inflated_bytes
-    )
-    gate = Gate(
-        spool, quota, slot_of=tenants.slot, is_sole=lambda: len(tenants.table) == 1, clock=clock, rng=rng
-    )
+    quota = Quota(spool_dir / "quota", clock, max_events=settings.max_events, max_bytes=settings.max_inflated_bytes)
+    gate = Gate(spool, quota, slot_of=tenants.slot, is_sole=lambda: len(tenants.table) == 1, clock=clock, rng=rng)
     sinks = {route: open_sink(url, writer_id=owner) for route, url in settings.routes.items()}
     flusher = Flusher(
         spool,
@@ -129,6 +121,7 @@ def build(settings: Settings) -> Doors:
         ),
         clock=clock,
         signals=signals,
+        metrics=counts,
         offload=off_hub,
     )
     admin = Admin(gate=gate, spool=spool, tenants=tenants, snapshot=runtime.snapshot, token=settings.admin_token)

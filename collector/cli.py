@@ -43,8 +43,8 @@ APP = "collector.bootstrap:create_app()"
 _KEY_BYTES = 24
 #: How long an answer of the admin listener is waited for.
 _ASK_TIMEOUT_S = 10.0
-#: Width of a table that goes to no terminal: room for a path, so that nothing is folded that is searched for.
-_PIPED_COLUMNS = 160
+#: Width of a table that goes to no terminal: so much that nothing is folded which is searched for.
+_PIPED_COLUMNS = 1000
 _KIB = 1024
 
 

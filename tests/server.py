@@ -314,9 +314,13 @@ class Server:
         """Return the log's lines of one name."""
         return [line for line in self.log if line.get("event") == event]
 
+    def output(self) -> str:
+        """Return all that it wrote."""
+        return (self.folder / "output").read_text(errors="replace")
+
     def tail(self) -> str:
         """Return the end of all that it wrote."""
-        return (self.folder / "output").read_text(errors="replace")[-8000:]
+        return self.output()[-8000:]
 
     # -- its two listeners
 
@@ -372,7 +376,8 @@ class Server:
         for file in self.files():
             if fresh and file in self._read_files:
                 continue
-            self._read_files.add(file)
+            if fresh:
+                self._read_files.add(file)
             text = zstandard.ZstdDecompressor().decompressobj().decompress(file.read_bytes())
             assert text.endswith(b"\n"), f"{file} does not end with a newline"
             found += text[:-1].split(b"\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,4 +35,4 @@ def test_ranges_are_in_order_and_never_touch(ranges: list[tuple[int, int]]) -> N
     stored = list(intervals)
 
     assert all(a < b for a, b in stored)
-    assert all(before[1] < after[0] for before, after in zip(stored, stored[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(stored))

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from collector.clock import Clock
 from collector.tenant import Tenant
 
 _Shape = TypeVar("_Shape", bound=msgspec.Struct)
@@ -97,10 +98,11 @@ class Board:
         fcntl.flock(self._alive_fd, fcntl.LOCK_SH)
         return True
 
-    def current(self, now: float) -> Published | None:
+    def current(self, clock: Clock) -> Published | None:
         """Return what is published. What claims to be of the future is of another boot, and counts as nothing."""
         current = _read(self.current_file, Published)
-        return current if current is not None and current.read_at_s <= now else None
+        # The clock is asked after the reading: what was published in between is of the past by now.
+        return current if current is not None and current.read_at_s <= clock.monotonic() else None
 
     def problem(self) -> Problem | None:
         """Return what is wrong with the file."""

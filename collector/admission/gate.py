@@ -30,8 +30,10 @@ _DRAIN_WEIGHT = 0.3
 
 class Gate:
     """
-    Admission of one worker. `slot_of` tells a tenant's place in the shared quota file, `is_sole` whether there
-    is no other tenant whom a share would protect.
+    Admission of one worker.
+
+    `slot_of` tells a tenant's place in the shared quota file, `is_sole` whether there is no other tenant whom a
+    share would protect.
     """
 
     def __init__(

@@ -35,6 +35,8 @@ SLOT_BYTES = 8 * WORDS
 SLOTS_STEP = 1024
 #: A slot beyond is a mistake of the caller, not a tenant: 16 MiB of meters.
 MAX_SLOTS = 1024 * 1024
+#: A debt below this, in seconds, is what adding doubles leaves over, and no debt.
+ROUNDING_S = 1e-6
 #: No wait is longer, however small a rate.
 HORIZON_S = 366 * 86_400.0
 
@@ -87,7 +89,7 @@ class Quota:
         if not 0 <= slot < self._slots:
             self._map(slot)
         tats, at, now = self._tats, slot * WORDS, self._clock.monotonic()
-        no_debt = now + tenant.burst_s
+        no_debt = now + tenant.burst_s + ROUNDING_S
         if tats[at] > no_debt or tats[at + 1] > no_debt:
             wait = self._wait(at, tenant, no_debt)
             if wait:
@@ -110,7 +112,7 @@ class Quota:
             return 0.0
         if not 0 <= slot < self._slots:
             self._map(slot)
-        return self._wait(slot * WORDS, tenant, self._clock.monotonic() + tenant.burst_s)
+        return self._wait(slot * WORDS, tenant, self._clock.monotonic() + tenant.burst_s + ROUNDING_S)
 
     def close(self) -> None:
         """Let go of the file, which stays for the other workers; safe to call twice and before `start`."""
@@ -133,8 +135,8 @@ class Quota:
         """Say how far a meter is in debt, in seconds; one further than the largest upload explains is put right."""
         debt = self._tats[at] - no_debt
         most_s = min(most_s, HORIZON_S)
-        # Written back, or it would stay as far ahead of every later clock. What rounding adds is let be.
-        if debt > most_s * (1 + 1e-6) + 1e-6:
+        # Written back, or it would stay as far ahead of every later clock.
+        if debt > most_s:
             self._tats[at] = no_debt + most_s
         return min(debt, most_s)
 

@@ -68,7 +68,6 @@ class TenantBook:
         self._slots = {tenant.id: slot for slot, tenant in enumerate(initial)}
         self._judged = self._seen = UNSEEN
         self._seen_at_s = 0.0
-        self._current: Published | None = None
         self._current_stamp = self._problem_stamp = UNSEEN
         self._in_file: list[str] = []
         self._in_routes: list[str] = []
@@ -98,7 +97,7 @@ class TenantBook:
         try:
             self._board.open()
             with self._board.locked(wait=True):
-                self._agree(self._read_at_s, now)
+                self._agree(self._read_at_s, self._clock.monotonic())
         except OSError as error:
             self._board.close()
             self._in_board = [f"the tenants can't be shared in {self._board.directory}: {error.strerror}"]
@@ -116,7 +115,7 @@ class TenantBook:
         try:
             if self._config is not None:
                 self._watch(self._config, now)
-            self._poll(now)
+            self._poll()
         except OSError as error:
             self._in_board = [f"the tenants can't be shared in {self._board.directory}: {error.strerror}"]
         else:
@@ -131,42 +130,43 @@ class TenantBook:
     def _agree(self, read_at_s: float, now: float) -> None:
         """Take what is published, or publish what this worker came with, whichever was read later; under the lock."""
         alone = self._board.join()
-        current = self._board.current(now)
+        current = self._board.current(self._clock)
         if current is None or (read_at_s > current.read_at_s and current.tenants != self._initial):
             # Tenants whose instant has not come are not in force, and now they never will be.
             previous = self._initial if current is None or alone else _in_force(current, now)
             slots = {} if current is None else current.slots
             current = self._publish("", read_at_s, tenants=self._initial, previous=previous, slots=slots, now=now)
-        self._current, self._current_stamp = current, stamp_of(self._board.current_file)
+        self._current_stamp = stamp_of(self._board.current_file)
+        self._slots = self._slots | current.slots
         if self._can_serve(current):
-            self._slots = current.slots
             # With nobody else there is nobody to wait for.
             self._table = TenantTable(current.tenants if alone else _in_force(current, now))
-            self._stage(current, now)
+            self._stage(current)
 
-    def _poll(self, now: float) -> None:
+    def _poll(self) -> None:
         """Look whether something else was published."""
         stamp = stamp_of(self._board.current_file)
         if stamp != self._current_stamp:
-            current = self._board.current(now)
-            if current is not None and current != self._current and self._can_serve(current):
+            current = self._board.current(self._clock)
+            if current is not None and self._can_serve(current):
                 self._slots = current.slots
                 if self._next is not None and self._next[1].tenants == current.previous:
                     # Its publisher saw the instant come that this tick just missed.
                     self._table = self._next[1]
                 self._next = None
-                self._stage(current, now)
-            self._current, self._current_stamp = current, stamp
+                self._stage(current)
+            self._current_stamp = stamp
         stamp = stamp_of(self._board.problem_file)
         if stamp != self._problem_stamp:
             problem = self._board.problem()
             self._in_file = [] if problem is None else problem.problems
             self._problem_stamp = stamp
 
-    def _stage(self, current: Published, now: float) -> None:
+    def _stage(self, current: Published) -> None:
         """Hold tenants ready for their instant, which is never further away than a publisher sets it."""
         if current.tenants != self._table.tenants:
-            self._next = min(current.active_from_s, now + LEAD_S), TenantTable(current.tenants)
+            latest_s = self._clock.monotonic() + LEAD_S
+            self._next = min(current.active_from_s, latest_s), TenantTable(current.tenants)
 
     def _can_serve(self, current: Published) -> bool:
         """Tell whether this worker has the tenants' routes; one of an older generation may lack some."""
@@ -191,7 +191,7 @@ class TenantBook:
 
     def _judge(self, config: Path, stamp: Stamp, now: float) -> bool:
         """Publish the file's tenants or its problems, unless that was done; False: look again; under the lock."""
-        current = self._board.current(now)
+        current = self._board.current(self._clock)
         try:
             content = config.read_bytes()
         except OSError as error:

@@ -34,7 +34,7 @@ class Holding:
         self.directory = directory
         self.ledger = Ledger(directory, signals)
         self.segments: dict[str, Segment] = {}
-        #: Events without a fate, by tenant, counted where segments grow and shrink: the books have a count of their own.
+        #: Events without a fate, by tenant, counted where segments grow and shrink; the books count for themselves.
         self.pending: dict[str, int] = {}
         self._lock_fd = lock_fd
         self._signals = signals
@@ -130,9 +130,7 @@ class Holding:
             for span in lost:
                 self._settled(segment, span, {})
 
-    def append(
-        self, segment: Segment, tenant_id: str, payload: bytes, *, events: int, received_us: int
-    ) -> Span:
+    def append(self, segment: Segment, tenant_id: str, payload: bytes, *, events: int, received_us: int) -> Span:
         """Write one upload's lines as one frame and count it; raises SpoolFull or SpoolBroken, and nothing is kept."""
         try:
             account = self.ledger.account(tenant_id)

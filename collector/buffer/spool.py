@@ -240,6 +240,8 @@ class Spool:
             if holding is None:
                 continue
             self._adopted.append(holding)
+            with contextlib.suppress(OSError):
+                self.books.bury(directory)
             self.used_bytes += holding.size
             for segment in holding.segments.values():
                 for tenant_id, size in segment.sizes.items():
@@ -273,4 +275,3 @@ class Spool:
     def directory(self) -> Path | None:
         """Return the worker's own directory, or None while the file system refuses it."""
         return self._own.directory if self._own else None
-

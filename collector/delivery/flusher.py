@@ -102,7 +102,7 @@ class Flusher:
             self._wake.clear()
             try:
                 self.tick()
-            except Exception as error:  # the loop outlives whatever a tick meets; nothing is settled by it
+            except Exception as error:  # noqa: BLE001 - the loop outlives whatever a tick meets; nothing is settled by it
                 self._signals.internal_error("flusher.tick", error)
 
     def wake(self) -> None:
@@ -211,7 +211,7 @@ class Flusher:
             reading.holding.settle(reading.segment, batch, receipt)
         except TransientSinkError as error:
             self._fail(lane, reading, str(error))
-        except Exception as error:  # a defect of a sink or of ours: the events stay where they are
+        except Exception as error:  # noqa: BLE001 - a defect of a sink or of ours: the events stay where they are
             self._signals.internal_error(f"flusher.deliver {lane.route}", error)
             self._fail(lane, reading, type(error).__name__)
         else:

@@ -2,8 +2,8 @@
 Undo the Content-Encoding of an upload, never beyond a limit.
 
 Output is made in chunks and counted as it appears, so a bomb costs the limit and one chunk, plus the decoder's
-own window: 32 KiB for gzip and deflate, at most 8 MiB for zstd (`_ZSTD_WINDOW`), at most 16 MiB for br (by its
-format). Headers are believed as far as the bytes bear them out:
+own window: 32 KiB for gzip and deflate, at most 8 MiB for zstd (`_ZSTD_WINDOW`), at most 16 MiB for br by its
+format (28 while it grows, measured). Headers are believed as far as the bytes bear them out:
 
 - Undeclared gzip is inflated (posthog-js sends it as text/plain, rudder-sdk-node as a form).
 - A body that does not inflate as declared but starts like JSON is taken as it is: some proxies inflate a body

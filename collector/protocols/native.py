@@ -4,8 +4,8 @@ Collector's own protocol: `POST /v1/events`.
 The body is one event (a JSON object), an array of events, `{"events": […]}`, or NDJSON. An object is the batch
 form when it has a key "events" whose value is an array; its other keys are then not kept, so what all events
 share belongs into each. An object whose "events" is something else is one event. Text is NDJSON when its
-Content-Type says so (and it is not one array), or when most of its lines look like `{…}`; each line is then one
-event, whatever its keys. A byte order mark is dropped.
+Content-Type says so (and it is not one array), or when its lines look like `{…}`; each line is then one event,
+whatever its keys. A byte order mark is dropped.
 
 An event's id is the first usable of "id", "event_id", "messageId", "insert_id", "uuid" at its top level:
 a string of 1 to 512 bytes as sent, or an integer, which becomes a string. Without one, Collector makes a UUIDv7.
@@ -122,7 +122,7 @@ class Native:
         if not outline:
             raise BadUpload(Reason.MALFORMED, "the upload is empty", _SHAPES)
         try:
-            if outline[0] == ord("["):
+            if outline[0] == ord("[") and (outline[-1] == ord("]") or not declared):
                 return self._array(text, limits, new_ids)
             if outline[0] == ord("{") and not declared:
                 return self._object(text, limits, new_ids)

@@ -99,9 +99,7 @@ def elements(text: bytes, most: int) -> list[bytes]:
         lengths = map(len, array(masked(text), most))
     except (msgspec.DecodeError, RecursionError) as error:
         if len(text) > MAX_COUNTED:
-            raise malformed(
-                error, f"one bad event costs all others only in uploads of over {MAX_COUNTED:,} bytes"
-            ) from None
+            raise malformed(error, f"up to {MAX_COUNTED:,} bytes, only the bad events would be rejected") from None
         return list(_items(text, most))
     found: list[bytes] = []
     position = text.index(b"[") + 1
@@ -157,7 +155,7 @@ def _finder(key: str) -> msgspec.json.Decoder[Any]:
 
 def lines(text: bytes, most: int) -> list[bytes]:
     """Split text into lines, without blank ones and without white space around; `BadUpload` when over `most`."""
-    if text.count(b"\n") <= most:
+    if text.count(b"\n") < most:
         found = [line.strip(_SPACES) for line in text.split(b"\n")]
         return [line for line in found if line]
     found = []
@@ -169,7 +167,7 @@ def lines(text: bytes, most: int) -> list[bytes]:
 
 
 def looks_like_lines(text: bytes) -> bool:
-    """Tell NDJSON from one value over several lines: most of the first ten lines begin with { and end with }."""
+    """Tell NDJSON from one value over several lines: half of the first ten lines, or more, are `{…}`."""
     sample = [line[0].rstrip(_SPACES) for line in itertools.islice(_LINE.finditer(text), 10)]
     objects = sum(line.startswith(b"{") and line.endswith(b"}") for line in sample)
     return len(sample) > 1 and 2 * objects >= len(sample)

@@ -51,7 +51,9 @@ def read_body(stream: Stream, content_length: int | None, limit: int) -> bytes:
 
 
 def _too_large(size: str, limit: int) -> BadUpload:
-    return BadUpload(Reason.TOO_LARGE, f"the upload has {size}; the limit is {limit} as sent: send fewer events at once")
+    return BadUpload(
+        Reason.TOO_LARGE, f"the upload has {size}; the limit is {limit} as sent: send fewer events at once"
+    )
 
 
 class BodyRoom:

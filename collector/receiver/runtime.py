@@ -38,8 +38,9 @@ class Times(msgspec.Struct, frozen=True):
 
 class Runtime:
     """
-    Everything of one worker that has a life. `spawn` runs a function beside the caller, `rest` waits so many
-    seconds.
+    Everything of one worker that has a life.
+
+    `spawn` runs a function beside the caller, `rest` waits so many seconds.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class Runtime:
     def _guard(self, where: str, part: Callable[[], object]) -> None:
         try:
             part()
-        except Exception as error:  # a defect in one part must not stop the others
+        except Exception as error:  # noqa: BLE001 - a defect in one part must not stop the others
             self._signals.internal_error(where, error)
 
     def snapshot(self) -> metrics.Snapshot:
@@ -175,7 +176,7 @@ class Runtime:
 
     def bad_request(self, status: int, message: str) -> bytes:
         """Count what was no request, and return the body of its refusal."""
-        reason = Reason.SLOW_BODY if status == 408 else Reason.MALFORMED  # noqa: PLR2004 - Request Timeout
+        reason = Reason.SLOW_BODY if status == 408 else Reason.MALFORMED
         self._signals.upload_refused(None, "http", reason)
         refusal = {"status": "error", "code": status, "error": reason.value, "message": message, "detail": ""}
         return msgspec.json.encode(refusal)

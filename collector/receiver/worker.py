@@ -165,7 +165,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         while self._busy and time.monotonic() < busy_until:
             gevent.sleep(_POLL_S)
 
-    def handle_quit(self, sig: int, frame: Any) -> None:
+    def handle_quit(self, _signal: int, _frame: Any) -> None:
         """Stop soon: as for TERM, but wait for nobody who is silent."""
         self._is_quick = True
         self.alive = False
@@ -188,8 +188,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
                 # A connection that always has a request waiting must not be served twice before the others.
                 gevent.sleep(0)
         except errors.ParseException as error:
-            status, phrase = next((row for kind, row in _STATUS.items() if isinstance(error, kind)), (400, "Bad Request"))
-            self._refuse(client, status, phrase, str(error))
+            status = next((row for kind, row in _STATUS.items() if isinstance(error, kind)), (400, "Bad Request"))
+            self._refuse(client, *status, str(error))
         except StopIteration:
             pass
         except (OSError, errors.NoMoreData):

@@ -203,7 +203,8 @@ class LocalSink:
             if exc.errno != errno.EINVAL:
                 raise
         finally:
-            os.close(opened)
+            # In a worker os.close is gevent's, and may leave a directory open for ever in a thread of its pool.
+            os.closerange(opened, opened + 1)
 
     def _sweep(self) -> None:
         """Remove stale temporary files. What can't be seen or removed is left: it costs room, never an event."""

@@ -74,10 +74,10 @@ class StdoutSink:
             return
         try:
             fd = os.dup(self._given_fd)
-            self._turns_fd = fd if _can_be_locked(fd) else os.memfd_create("stdout-turns")
-            self._fd = fd
         except OSError as exc:
             raise TransientSinkError(f"stdout: is not there: {exc.strerror}; start Collector with one") from exc
+        self._turns_fd = fd if _can_be_locked(fd) else os.memfd_create("stdout-turns")
+        self._fd = fd
 
     def write(self, batch: Batch) -> Receipt:
         """
@@ -102,9 +102,9 @@ class StdoutSink:
         """Give the descriptor back; waits for a write that is under way, `stall_s` seconds for a stuck one."""
         with suppress(OSError), self._turn() as fd:
             turns_fd, self._fd, self._turns_fd = self._turns_fd, None, None
-            os.close(fd)
+            _close(fd)
             if turns_fd is not None and turns_fd != fd:
-                os.close(turns_fd)
+                _close(turns_fd)
 
     @contextmanager
     def _turn(self) -> Iterator[int]:
@@ -121,9 +121,7 @@ class StdoutSink:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             yield self._fd
         finally:
-            # Said aloud: a close under gevent may come later than it is called.
-            fcntl.flock(turn, fcntl.LOCK_UN)
-            os.close(turn)
+            _close(turn)
 
     def _write_lines(self, fd: int, payload: bytes) -> tuple[int, OSError | None]:
         """Write until done or refused: how many bytes went out, and what refused the rest."""
@@ -164,8 +162,7 @@ def _poll() -> Callable[[object, int, int], int]:
     """
     Find poll(2) itself, which blocks its thread and nothing else.
 
-    In a worker `select.poll` is gevent's. It makes a hub for each thread that calls it, and in a thread with a
-    hub that does not turn, what is closed stays open: locks, and pipes that somebody waits to see closed.
+    In a worker `select.poll` is gevent's, which makes a hub for each thread that calls it.
     """
     poll = ctypes.CDLL(None).poll
     poll.argtypes = (ctypes.POINTER(_PollFd), ctypes.c_ulong, ctypes.c_int)
@@ -178,6 +175,16 @@ def _poll_for_room(fd: int, timeout_s: float) -> bool:
     return _poll()(ctypes.byref(_PollFd(fd, select.POLLOUT, 0)), 1, round(timeout_s * 1000)) != 0
 
 
+def _close(fd: int) -> None:
+    """
+    Close at once.
+
+    In a worker `os.close` is gevent's: what is no regular file it closes when the hub turns next, if ever. Until
+    then a lock stays locked, and a reader waits for the end.
+    """
+    os.closerange(fd, fd + 1)
+
+
 def _can_be_locked(fd: int) -> bool:
     """Tell whether the output can be opened anew, for its lock alone: a socket can't, a foreign user's pipe neither."""
     try:
@@ -186,11 +193,10 @@ def _can_be_locked(fd: int) -> bool:
         return False
     try:
         fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(probe, fcntl.LOCK_UN)
     except BlockingIOError:
         return True
     except OSError:
         return False
     finally:
-        os.close(probe)
+        _close(probe)
     return True

@@ -34,7 +34,8 @@ class Retired(msgspec.Struct):
 
     tenants: dict[str, counters.Row] = msgspec.field(default_factory=dict)
     absorbed: list[str] = msgspec.field(default_factory=list)
-    metrics: metrics.Snapshot = msgspec.field(default_factory=metrics.Snapshot)
+    # As it was written: another version of the code may have, and the ledger beside it must be read all the same.
+    metrics: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -118,12 +119,18 @@ class Books:
     def metrics(self, *, but: str) -> metrics.Snapshot:
         """Merge the metrics of every owner, retired ones too, but those of the owner named `but`."""
         retired = self._read_retired()
-        found = [retired.metrics]
+        found = [_snapshot(bytes(retired.metrics))]
         for directory in self._living(retired):
             if directory.name != but:
-                with contextlib.suppress(OSError, msgspec.DecodeError):
-                    found.append(metrics.decode((directory / METRICS).read_bytes()))
+                with contextlib.suppress(OSError):
+                    found.append(_snapshot((directory / METRICS).read_bytes()))
         return metrics.merge(found)
+
+    def bury(self, directory: Path) -> None:
+        """Leave of a dead owner's metrics what remains true; its adopter calls this. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            last = _snapshot((directory / METRICS).read_bytes())
+            replace(directory / METRICS, metrics.encode(metrics.without_gauges(last)))
 
     def retire(self, directory: Path) -> bool:
         """
@@ -141,9 +148,10 @@ class Books:
             if directory.name not in retired.absorbed:
                 for tenant_id, row in counters.read(directory / COUNTERS).items():
                     _add(retired.tenants.setdefault(tenant_id, {}), row)
-                with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
-                    last = metrics.decode((directory / METRICS).read_bytes())
-                    retired.metrics = metrics.merge([retired.metrics, metrics.without_gauges(last)])
+                with contextlib.suppress(FileNotFoundError):
+                    last = metrics.without_gauges(_snapshot((directory / METRICS).read_bytes()))
+                    sums = metrics.merge([_snapshot(bytes(retired.metrics)), last])
+                    retired.metrics = msgspec.Raw(metrics.encode(sums))
                 retired.absorbed = [name for name in retired.absorbed if (self._owners / name).exists()]
                 retired.absorbed.append(directory.name)
                 replace(self._retired, msgspec.json.encode(retired))
@@ -172,6 +180,13 @@ class Books:
         except FileNotFoundError:
             return (0, 0)
         return (stat.st_ino, stat.st_mtime_ns)
+
+
+def _snapshot(data: bytes) -> metrics.Snapshot:
+    try:
+        return metrics.decode(data)
+    except msgspec.DecodeError:
+        return metrics.Snapshot(ignored=1)
 
 
 def replace(path: Path, data: bytes) -> None:

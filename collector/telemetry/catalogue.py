@@ -58,7 +58,7 @@ METRICS: dict[str, Metric] = {
         Metric("collector_batch_failures_total", _C, "Batches that went back to be tried again.", ("route",)),
         Metric("collector_events_lost_total", _C, "Taken events that do not arrive.", ("tenant", "outcome", "reason")),
         Metric("collector_spool_bytes", _SUM, "Bytes held in the spool."),
-        Metric("collector_spool_budget_bytes", _MAX, "Bytes that the spool may hold."),
+        Metric("collector_spool_budget_bytes", _SUM, "Bytes that the spool may hold."),
         Metric("collector_spool_refusing", _SUM, "Workers that refuse uploads because their spool can't take them."),
         Metric("collector_segments_adopted_total", _C, "Segments taken over from workers that died."),
         Metric("collector_frames_corrupt_total", _C, "Frames in the spool whose checksum did not match."),

@@ -64,9 +64,7 @@ class Verdicts:
         at = 0
         for span in batch.spans:
             first = span.first
-            rejected = {
-                span.first + n - at: reason for n, reason in reasons.items() if at <= n < at + len(span)
-            }
+            rejected = {span.first + n - at: reason for n, reason in reasons.items() if at <= n < at + len(span)}
             for n in sorted(n - at + span.first for n in retryable if at <= n < at + len(span)):
                 self._add(span, first, n, rejected)
                 first = n + 1
@@ -152,9 +150,7 @@ class Ledger:
             counts[_LOST.name] += len(span)
         self._settle(Settlement(fates, segment, lost))
         for tenant_id, counts in fates.items():
-            self._signals.events_lost(
-                tenant_id, Outcome.DROPPED, Reason.CORRUPT_FRAME, counts[_LOST.name], segment
-            )
+            self._signals.events_lost(tenant_id, Outcome.DROPPED, Reason.CORRUPT_FRAME, counts[_LOST.name], segment)
 
     def _settle(self, settlement: Settlement) -> None:
         self._journal.write(settlement)

@@ -239,8 +239,10 @@ def describe_error(error: BaseException) -> str:
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     parts = []
     for link in reversed(chain):
-        # The innermost frames; an endless recursion has thousands, and their source lines cost file reads.
-        frames = traceback.extract_tb(link.__traceback__, limit=-MAX_FRAMES)
+        # Source lines are read only for the frames that stay; an endless recursion has thousands.
+        frames = traceback.StackSummary.extract(traceback.walk_tb(link.__traceback__), lookup_lines=False)
+        if len(frames) > MAX_FRAMES:
+            del frames[MAX_FRAMES // 4 : -MAX_FRAMES * 3 // 4]
         parts.append("".join(traceback.format_list(frames)) + f"{_type_name(link)}: {_message(link)}\n")
     text = "\n".join(parts)
     data = text.encode("utf-8", "backslashreplace")

@@ -80,7 +80,7 @@ class Metrics:
                 counters[()] = 0
 
     def inc(self, name: str, labels: Labels = (), n: int = 1) -> None:
-        """Add `n`, which is not negative, to a counter; 0.2 µs."""
+        """Add `n`, which is not negative, to a counter; 0.3 µs, for it is on the way of every upload."""
         if n < 0:
             raise AssertionError(f"{name} can't count down by {n}")
         try:

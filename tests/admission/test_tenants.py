@@ -207,12 +207,38 @@ def test_a_file_that_is_being_written_is_left_to_rest(task: Task) -> None:
         task.file.write_text(text)
         task.tick()
         task.clock.advance(REST_S - TICK_S - 0.01)
+        task.tick()
 
     assert ["a"] == task.ids()
+    assert 1 == len(task.said())
 
     task.run()
 
     assert [21] == [len(book.table) for book in task.books]
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read is the beginning of one file and the end of another."""
+    book = task.book()
+    task.run()
+    task.file.write_text(toml("b"))
+    really = Path.read_bytes
+    writes = iter([toml("b", "c")])
+
+    def read_bytes(path: Path) -> bytes:
+        content = really(path)
+        if path == task.file and (text := next(writes, "")):
+            path.write_text(text)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    seen = set()
+    for _ in range(20):
+        task.tick()
+        seen |= {*task.ids()}
+
+    assert {"a", "b,c"} == seen
+    assert [] == book.problems
 
 
 def test_what_is_no_change_of_the_tenants_changes_nothing(task: Task) -> None:
@@ -232,18 +258,48 @@ def test_a_second_change_waits_for_the_first(task: Task) -> None:
     task.book()
     task.book()
     task.run()
+    task.file.write_text(toml("b"))
+    task.run(REST_S + 2 * TICK_S)
+    published = len(task.said())
+    task.file.write_text(toml("c"))
     seen = set()
 
-    for text in (toml("b"), toml("c")):
-        task.file.write_text(text)
-        for _ in range(4):
-            task.tick()
-            seen |= {tuple(task.ids())}
     for _ in range(20):
         task.tick()
         seen |= {tuple(task.ids())}
 
+    assert 2 == published
     assert {("a", "a"), ("b", "b"), ("c", "c")} == seen
+
+
+def test_a_tick_that_is_overtaken_leaves_out_no_tenants(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its look at the clock and its look at the board, an instant may pass and the next one be published."""
+    swift, slow = task.book(), task.book()
+    task.run()
+    task.file.write_text(toml("b"))
+    task.run(REST_S + 2 * TICK_S)
+    task.file.write_text(toml("c"))
+    task.run(LEAD_S - 2 * TICK_S)
+    look = task.clock.monotonic
+
+    def overtaken() -> float:
+        now = look()
+        monkeypatch.undo()
+        task.clock.advance(LEAD_S)
+        swift.tick()
+        return now
+
+    monkeypatch.setattr(task.clock, "monotonic", overtaken)
+    before = [len(task.said())]
+    slow.tick()
+    before.append(len(task.said()))
+
+    assert [2, 3] == before
+    assert ["b", "b"] == task.ids()
+
+    task.run()
+
+    assert ["c", "c"] == task.ids()
 
 
 # -- a broken file -----------------------------------------------------------------------------------------
@@ -375,6 +431,19 @@ def test_a_worker_that_starts_while_a_change_is_on_its_way_waits_with_the_others
     assert ["b", "b"] == task.ids()
 
 
+def test_a_worker_that_is_alone_waits_for_nobody(task: Task) -> None:
+    """With one worker a task, its death is a moment without any: what was agreed on needs no second wait."""
+    book = task.book()
+    task.run()
+    task.file.write_text(toml("b"))
+    task.run(REST_S + 2 * TICK_S)
+    task.end(book)
+
+    task.book(tenants("a"), read_s_ago=30.0)
+
+    assert ["b"] == task.ids()
+
+
 def test_a_fresh_start_does_not_use_what_an_earlier_run_left(task: Task) -> None:
     """A key that was taken out while Collector was down is out from the first request on."""
     task.end(task.book(tenants("old")))
@@ -469,10 +538,11 @@ def test_a_tenant_keeps_its_slot_over_reloads_restarts_and_an_absence(task: Task
         task.run()
         seen.append({tenant.id: book.slot(tenant.id) for tenant in book.table.tenants})
     task.end(book)
-    again = task.book()
+    task.clock.advance(0.1)
+    again = task.book(tenants("x", "b", "a"))
 
     assert [{"a": 0, "b": 1}, {"c": 2, "b": 1}, {"d": 3, "c": 2}, {"b": 1, "a": 0}] == seen
-    assert (0, 1) == (again.slot("a"), again.slot("b"))
+    assert (0, 1, 4) == (again.slot("a"), again.slot("b"), again.slot("x"))
 
 
 def test_all_workers_number_the_tenants_alike(task: Task) -> None:

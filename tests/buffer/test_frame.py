@@ -21,9 +21,7 @@ def written(uploads: list[tuple[str, bytes, int]]) -> list[bytes]:
 
 def told(data: bytes) -> list[tuple[str, bytes, int]]:
     return [
-        (one.tenant_id, bytes(one.payload), one.events)
-        for one in frames(data)
-        if isinstance(one, Frame) and one.sound
+        (one.tenant_id, bytes(one.payload), one.events) for one in frames(data) if isinstance(one, Frame) and one.sound
     ]
 
 

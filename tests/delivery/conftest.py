@@ -13,7 +13,7 @@ from tests.fakes import FakeClock, RecordingSignals
 
 @pytest.fixture(name="root")
 def _root() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # noqa: S108 - tmpfs is what it is about
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         yield Path(folder)
 
 

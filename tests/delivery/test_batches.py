@@ -31,7 +31,9 @@ LIMITS = st.builds(
 )
 
 
-def filled(folder: str, uploads: list[tuple[str, int, list[bytes]]]) -> tuple[Segment, dict[tuple[str, int, int], bytes]]:
+def filled(
+    folder: str, uploads: list[tuple[str, int, list[bytes]]]
+) -> tuple[Segment, dict[tuple[str, int, int], bytes]]:
     """Return a sealed segment and every line in it by tenant, hour and number."""
     segment = Segment.create(Path(folder), "default", 1, opened_at=0.0)
     there: dict[tuple[str, int, int], bytes] = {}
@@ -49,12 +51,16 @@ def told(batch: Batch) -> dict[tuple[str, int, int], bytes]:
 
 
 @settings(max_examples=150)
-@given(uploads=UPLOADS, limits=LIMITS, settled=st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 20))))
+@given(
+    uploads=UPLOADS,
+    limits=LIMITS,
+    settled=st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 20))),
+)
 def test_each_pending_event_is_in_one_batch_within_the_limits(
     uploads: list[tuple[str, int, list[bytes]]], limits: Limits, settled: set[tuple[str, int, int]]
 ) -> None:
     """Not in two, not in none; and no sink is asked for more than it said it takes."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # noqa: S108 - where segments live
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         segment, there = filled(folder, uploads)
         for tenant, hour, n in settled & there.keys():
             segment.settle(Span(tenant, hour, n, n + 1), {})
@@ -81,7 +87,7 @@ def test_batches_have_names_of_their_own_and_the_same_each_time(
     uploads: list[tuple[str, int, list[bytes]]], limits: Limits
 ) -> None:
     """A sink that names its objects so writes a repeat over the first, and nothing over anything else."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # noqa: S108 - where segments live
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         segment, _ = filled(folder, uploads)
         once = [one.batch for one in cut(segment, segment.load(), limits)]
         again = [one.batch for one in cut(segment, segment.load(), limits)]

@@ -15,7 +15,7 @@ from collector.buffer.room import Bounds
 from collector.buffer.spool import Spool
 from collector.delivery.flusher import Flusher
 from collector.delivery.retry import Backoff
-from collector.outcome import Outcome, Reason
+from collector.outcome import Outcome
 from collector.sinks.base import Limits, Sink
 from tests.fakes import FakeClock, RecordingSignals, ScriptedSink
 
@@ -56,9 +56,7 @@ class World:
 
     def put(self, *lines: bytes, route: str = "default", tenant: str = "dev", wanted: bool = False) -> None:
         payload = b"".join(line + b"\n" for line in lines)
-        self.spool.append(
-            route, tenant, payload, events=len(lines), received_us=self.clock.now_us(), wanted=wanted
-        )
+        self.spool.append(route, tenant, payload, events=len(lines), received_us=self.clock.now_us(), wanted=wanted)
 
     def tick(self, seconds: float = 0.0) -> None:
         self.clock.advance(seconds)

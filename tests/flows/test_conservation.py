@@ -67,9 +67,7 @@ class Conservation(RuleBasedStateMachine):
         first = len(self.appended)
         lines = [b"%d" % n for n in range(first, first + events)]
         payload = b"".join(line + b"\n" for line in lines)
-        self.workers[worker][0].append(
-            "default", tenant, payload, events=events, received_us=self.clock.now_us()
-        )
+        self.workers[worker][0].append("default", tenant, payload, events=events, received_us=self.clock.now_us())
         self.appended += lines
 
     @rule(worker=st.integers(0, 1), seconds=st.sampled_from([0.0, 0.5, 2.0, 3600.0]))
@@ -99,7 +97,7 @@ class Conservation(RuleBasedStateMachine):
     def worker_dies(self, worker: int) -> None:
         """As kill -9 does it: no method of ours runs, the kernel closes the files and frees the lock."""
         spool, _ = self.workers.pop(worker)
-        for holding in [spool._own, *spool._adopted]:  # noqa: SLF001
+        for holding in [spool._own, *spool._adopted]:
             holding.close()
         self.start_worker()
 

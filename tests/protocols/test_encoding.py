@@ -51,13 +51,22 @@ EVERY_ENCODING = pytest.mark.parametrize("kind", ENCODERS)
 
 def encoding(kind: str) -> str:
     """Name the header's value of a kind of `ENCODERS`."""
-    return kind.split()[0]
+    return kind.partition(" ")[0]
 
 
 def refused(body: bytes, content_encoding: str, limit: int = MIB) -> BadUpload:
     with pytest.raises(BadUpload) as caught:
         inflate(body, content_encoding, limit)
     return caught.value
+
+
+def attempt(body: bytes, content_encoding: str, limit: int = MIB) -> str | None:
+    """Inflate and return None, or the reason why not."""
+    try:
+        assert len(inflate(body, content_encoding, limit)) <= limit
+    except BadUpload as problem:
+        return problem.reason
+    return None
 
 
 @EVERY_ENCODING
@@ -172,10 +181,7 @@ def test_a_flipped_bit_raises_nothing_but_bad_upload(kind: str) -> None:
     for position in range(0, len(stream) * 8, 5):
         broken = bytearray(stream)
         broken[position // 8] ^= 1 << position % 8
-        try:
-            inflate(bytes(broken), encoding(kind), MIB)
-        except BadUpload as problem:
-            assert problem.reason in {Reason.MALFORMED, Reason.TOO_LARGE}
+        assert attempt(bytes(broken), encoding(kind)) in {None, Reason.MALFORMED, Reason.TOO_LARGE}
 
 
 def test_gzip_members_and_zstd_frames_are_joined() -> None:
@@ -240,7 +246,8 @@ def deflate_zeros(mebibytes: int, *, wrapped: bool) -> bytes:
 def brotli_zeros(mebibytes: int) -> bytes:
     """Build with the largest window there is."""
     stream = brotli.Compressor(quality=1, lgwin=24)
-    return b"".join(stream.process(bytes(MIB)) for _ in range(mebibytes)) + stream.finish()
+    pieces: list[bytes] = [stream.process(bytes(MIB)) for _ in range(mebibytes)]
+    return b"".join([*pieces, stream.finish()])
 
 
 def zstd_zeros(mebibytes: int) -> bytes:
@@ -250,11 +257,11 @@ def zstd_zeros(mebibytes: int) -> bytes:
     return b"".join(stream.compress(bytes(MIB)) for _ in range(mebibytes)) + stream.flush()
 
 
-#: The memory that a decoder may take besides its output, in MiB: its window, and 4 for chunks and the allocator.
+#: The memory that a decoder may take besides its output, in MiB: its window (br holds two while it grows), and 4.
 BOMBS: dict[str, tuple[Callable[[], bytes], int]] = {
     "gzip": (lambda: deflate_zeros(1024, wrapped=True), 4),
     "deflate": (lambda: deflate_zeros(1024, wrapped=False), 4),
-    "br": (lambda: brotli_zeros(256), 16 + 4),
+    "br": (lambda: brotli_zeros(256), 16 + 12 + 4),
     "zstd": (lambda: zstd_zeros(1024), 8 + 4),
 }
 
@@ -307,10 +314,7 @@ def test_a_bomb_costs_its_limit_and_no_more(kind: str, tmp_path: Path) -> None:
 @settings(max_examples=300)
 def test_no_bytes_raise_anything_but_bad_upload(body: bytes, content_encoding: str, limit: int) -> None:
     """They come from strangers."""
-    try:
-        assert len(inflate(body, content_encoding, limit)) <= limit
-    except BadUpload as problem:
-        assert problem.message
+    assert attempt(body, content_encoding, limit) in {None, Reason.MALFORMED, Reason.TOO_LARGE}
 
 
 @given(st.binary(max_size=5000), st.sampled_from(sorted(ENCODERS)))

@@ -263,6 +263,7 @@ def test_a_file_system_that_refuses_is_answered_with_backpressure(
         patch.setattr("collector.buffer.segment.os.write", write)
         refused = world.upload([{"id": "lost?"}])
     world.clock.advance(1.0)
+    world.spool.tick()
     after = world.upload([{"id": "after"}])
 
     assert (503, "backpressure") == (refused.status, fields(refused)["error"])

@@ -458,6 +458,37 @@ for attempt in (sink.start, lambda: sink.write(batch(b"{}"))):
     assert 2 == done.stdout.count("let the user that Collector runs as write there")
 
 
+def test_it_leaves_nothing_open_in_the_threads_of_a_gevent_worker(tmp_path: Path) -> None:
+    """There os.close defers; a directory left open at each write is the end of the worker after an hour."""
+    program = """
+from gevent import monkey
+monkey.patch_all()
+import os, sys
+import gevent
+from gevent.threadpool import ThreadPool
+from collector.clock import SystemClock
+from collector.sinks.local import LocalSink
+from tests.fakes import batch
+
+sink = LocalSink(sys.argv[1], clock=SystemClock())
+sink.start()
+pool = ThreadPool(2)
+def write(number):
+    gevent.sleep(0)  # gives the thread a hub, as any waiting in it would
+    before = len(os.listdir("/proc/self/fd"))
+    sink.write(batch(b"{}", name=f"n{number}", hour=number))
+    return len(os.listdir("/proc/self/fd")) - before
+pool.apply(write, (0,))
+print([pool.apply(write, (number,)) for number in range(1, 5)])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert ("[0, 0, 0, 0]\n", "") == (done.stdout, done.stderr)
+    assert 5 == len(files(tmp_path))
+
+
 @pytest.mark.system
 def test_a_full_disk_and_a_read_only_one_are_survived(tmp_path: Path) -> None:
     """The kernel's own refusals, on a mount of its own: nothing partial, and delivery as soon as it is mended."""

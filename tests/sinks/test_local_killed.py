@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -64,21 +65,24 @@ def write_once(directory, step):
     sink.start()
     sink.write(one)
 
+for number in range(BATCHES):
+    numbered(number)  # made once, here, for all that are forked
 for line in sys.stdin:
     directory, step = line.rstrip("\\n").split("\\t")
     pid = os.fork()
     if pid == 0:
         code = 1
+        os.write(1, b"%d\\n" % os.getpid())
         try:
             write_for_ever(directory) if step == "any" else write_once(directory, int(step))
             code = 0
         finally:
             os._exit(code)
-    os.write(1, b"%d\\n" % pid)
     os.write(1, b"ended %d\\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
+@cache
 def numbered(number: int) -> Batch:
     """Make the batch of a number, always the same: up to 1 MiB that does not compress, so that writing takes time."""
     rng = random.Random(number)

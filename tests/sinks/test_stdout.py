@@ -8,7 +8,6 @@ import resource
 import select
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,48 +20,48 @@ from tests.fakes import batch
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Pipe:
-    """A pipe, a sink on its one end, and a reader on the other that begins when told to."""
+def shut(fd: int) -> None:
+    """Close at once, also where os.close is gevent's and waits for its loop."""
+    os.closerange(fd, fd + 1)
 
-    def __init__(self, *, stall_s: float = 60.0, pages: int = 1) -> None:
+
+class Pipe:
+    """A pipe, a sink on its one end, and a process that reads the other once it is told to."""
+
+    def __init__(self, directory: Path, *, stall_s: float = 60.0, pages: int = 1) -> None:
         self.read_fd, self.write_fd = os.pipe()
         # One page is the smallest there is: it is full after 4096 bytes, and then everything is in pieces.
         fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, pages * PIPE_BUF)
         self.sink = StdoutSink(self.write_fd, stall_s=stall_s)
         self.sink.start()
-        self._read: list[bytes] = []
-        self._reader = threading.Thread(target=self._read_all)
-
-    def _read_all(self) -> None:
-        while chunk := os.read(self.read_fd, 1000):
-            self._read.append(chunk)
+        self._came = directory / "came"
+        self._reader: subprocess.Popen[bytes] | None = None
 
     def read_along(self) -> None:
         """Begin to read."""
-        self._reader.start()
+        with self._came.open("wb") as came:
+            self._reader = subprocess.Popen(["cat"], stdin=self.read_fd, stdout=came)
 
     def everything(self) -> bytes:
         """Close the writing ends and return all that came."""
+        assert self._reader is not None
         self.sink.close()
-        os.close(self.write_fd)
-        self._reader.join()
-        return b"".join(self._read)
+        shut(self.write_fd)
+        assert 0 == self._reader.wait()
+        return self._came.read_bytes()
 
     def hang_up(self) -> None:
         """Close the reading end."""
-        os.close(self.read_fd)
+        shut(self.read_fd)
 
 
 @pytest.fixture
-def pipe() -> Iterator[Pipe]:
-    made = Pipe()
+def pipe(tmp_path: Path) -> Iterator[Pipe]:
+    made = Pipe(tmp_path)
     yield made
     made.sink.close()
     for fd in (made.read_fd, made.write_fd):
-        try:
-            os.close(fd)
-        except OSError:
-            continue
+        shut(fd)
 
 
 def lines_of(*lengths: int) -> list[bytes]:
@@ -121,9 +120,9 @@ def test_a_reader_that_takes_nothing_is_given_up_on(pipe: Pipe) -> None:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_what_fitted_is_delivered_and_the_rest_is_given_back(blocking: bool) -> None:
+def test_what_fitted_is_delivered_and_the_rest_is_given_back(blocking: bool, tmp_path: Path) -> None:
     """Lines that are out can't be called back; to write them again would double them."""
-    pipe = Pipe(stall_s=0.01)
+    pipe = Pipe(tmp_path, stall_s=0.01)
     os.set_blocking(pipe.write_fd, blocking)
     lines = lines_of(*[1000] * 10)
 
@@ -140,10 +139,10 @@ def test_what_fitted_is_delivered_and_the_rest_is_given_back(blocking: bool) -> 
     pipe.hang_up()
 
 
-def test_a_line_torn_by_a_stall_is_ended_before_the_next() -> None:
+def test_a_line_torn_by_a_stall_is_ended_before_the_next(tmp_path: Path) -> None:
     """The reader drops one broken line; were the next glued to it, it would drop one that counts as delivered."""
     # The first line fills a page, a piece of the second the other, and there is no room for a third.
-    pipe = Pipe(stall_s=0.01, pages=2)
+    pipe = Pipe(tmp_path, stall_s=0.01, pages=2)
     lines = lines_of(10, 3 * PIPE_BUF)
 
     receipt = pipe.sink.write(batch(*lines))
@@ -178,29 +177,23 @@ def test_a_full_disk_behind_the_output_gives_back_what_was_torn(tmp_path: Path) 
     assert [b"after"] == path.read_bytes().split(b"\n")[3:-1]
 
 
-def test_short_lines_leave_in_writes_that_no_stranger_can_split() -> None:
+def test_short_lines_leave_in_writes_that_no_stranger_can_split(pipe: Pipe) -> None:
     """The log goes to the same output, and takes no lock of ours; up to PIPE_BUF the kernel keeps writes whole."""
-    pipe = Pipe()
-    stop = threading.Event()
-    noise = b"n" * 100 + b"\n"
-
-    def stranger() -> None:
-        while not stop.is_set():
-            if select.select([], [pipe.write_fd], [], 0.1)[1]:
-                os.write(pipe.write_fd, noise)
-
+    noise = b"n" * 100
+    program = f"import os\nwhile True: os.write(1, {noise!r} + bytes([10]))"
+    stranger = subprocess.Popen([sys.executable, "-c", program], stdout=pipe.write_fd)
+    assert select.select([pipe.read_fd], [], [], 60)[0], "the stranger writes nothing"
     lines = lines_of(*(length % 2000 for length in range(0, 400_000, 401)))
     pipe.read_along()
-    other = threading.Thread(target=stranger)
-    other.start()
-    pipe.sink.write(batch(*lines))
-    stop.set()
-    other.join()
+
+    receipt = pipe.sink.write(batch(*lines))
+    stranger.kill()
+    stranger.wait()
 
     came = pipe.everything().split(b"\n")[:-1]
-    assert lines == [line for line in came if line != noise[:-1]]
-    assert len(came) > len(lines)
-    pipe.hang_up()
+    assert len(lines) == receipt.delivered
+    assert lines == [line for line in came if line != noise]
+    assert noise in came[came.index(lines[0]) : came.index(lines[-1])]
 
 
 def test_long_lines_of_two_workers_do_not_mingle() -> None:
@@ -218,7 +211,7 @@ for _ in range(20):
     workers = [
         subprocess.Popen([sys.executable, "-c", program, letter], cwd=ROOT, stdout=write_fd) for letter in ("a", "b")
     ]
-    os.close(write_fd)
+    shut(write_fd)
     with os.fdopen(read_fd, "rb") as output:
         lines = output.read().split(b"\n")
     codes = [worker.wait() for worker in workers]
@@ -253,7 +246,7 @@ sys.stderr.write("ticked" if len(ticks) > 1 else "stood still")
 """
     read_fd, write_fd = os.pipe()
     worker = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=write_fd, stderr=subprocess.PIPE)
-    os.close(write_fd)
+    shut(write_fd)
     with os.fdopen(read_fd, "rb") as output:
         lines = output.read().split(b"\n")
     _, said = worker.communicate()
@@ -280,7 +273,7 @@ def test_a_write_before_the_start_and_after_the_close_is_put_back(pipe: Pipe) ->
 def test_an_output_that_is_not_there_is_named_at_the_start() -> None:
     """A daemon may be started with its output closed."""
     fd = os.open(os.devnull, os.O_WRONLY)
-    os.close(fd)
+    shut(fd)
 
     with pytest.raises(TransientSinkError, match="is not there"):
         StdoutSink(fd).start()

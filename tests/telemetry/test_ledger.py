@@ -24,7 +24,7 @@ from tests.fakes import HOUR, RecordingSignals, batch
 
 @pytest.fixture(name="folder")
 def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # noqa: S108 - tmpfs is what it is about
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         yield Path(folder)
 
 
@@ -91,7 +91,7 @@ def test_settled_and_retryable_events_are_the_batch(lengths: list[int], fates: l
         retryable=tuple(n for n, fate in told if fate == "r"),
         rejected=tuple((n, Reason.SINK_INVALID) for n, fate in told if fate == "x"),
     )
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:  # noqa: S108 - tmpfs is what it is about
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         one = ledger(Path(folder))
         for span in spans:
             accepted(one, len(span), span.tenant_id)

@@ -271,7 +271,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.text(st.characters()), values))
-@example({"surrogate \ud800": "\udfff", "big": 2**200, "nan": float("nan"), "nul": "\x00\n\r\u2028"})
+@example({"huge": 10**6000, "surrogate \ud800": "\udfff", "big": 2**200, "nan": float("nan"), "nul": "\x00\n\r\u2028"})
 def test_whatever_is_logged_comes_out_as_one_line_of_json(fields: dict[str, Any]) -> None:
     """A value that can't be encoded must not cost the line, nor the caller an exception."""
     out = io.BytesIO()
@@ -385,15 +385,50 @@ def test_an_endless_recursion_fits_the_bound_and_keeps_both_ends() -> None:
     def sideways(n: int) -> int:
         return deeper(n) + 1
 
-    try:
-        raise TransientSinkError("a" * 1500) from caught(lambda: deeper(1))
-    except TransientSinkError as error:
-        shown = logged(exc_info=error)["traceback"]
+    error = TransientSinkError("a" * 1500)
+    error.__cause__ = caught(lambda: deeper(1))
+    error.__cause__.__cause__ = caught(lambda: deeper(1))
+
+    shown = logged(exc_info=error)["traceback"]
 
     assert len(shown.encode()) <= logs.MAX_TRACEBACK_BYTES
     assert "…[cut]…" in shown
     assert "aaaa\n" == shown[-5:]
-    assert 'File "' in shown[:20]
+    assert "in caught" in shown.split("\n")[0]
+
+
+def test_of_a_deep_stack_the_first_and_the_last_frames_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Source lines are read from files, and a recursion is a thousand frames deep."""
+
+    def down(n: int) -> None:
+        if n == 0:
+            raise RuntimeError("bottom")
+        (up if n % 2 else down)(n - 1)
+
+    def up(n: int) -> None:
+        down(n)
+
+    def bottom() -> None:
+        down(300)
+
+    monkeypatch.setattr(logs, "MAX_TRACEBACK_BYTES", 10**6)
+    shown = describe_error(caught(bottom))
+
+    assert logs.MAX_FRAMES == shown.count('File "')
+    assert "in caught" in shown.split("\n")[0]
+    assert shown.endswith('raise RuntimeError("bottom")\nRuntimeError: bottom\n')
+
+
+def test_a_context_that_was_set_aside_is_not_shown() -> None:
+    """`raise … from None` says that what came before is of no use here."""
+
+    def act() -> None:
+        try:
+            raise RuntimeError("aside")
+        except RuntimeError:
+            raise RuntimeError("told") from None
+
+    assert "aside" not in describe_error(caught(act)).replace('RuntimeError("aside")', "")
 
 
 def test_an_error_whose_text_fails_is_still_logged() -> None:

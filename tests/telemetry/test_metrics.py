@@ -243,7 +243,7 @@ def test_counters_and_histograms_add_up_and_gauges_do_as_declared() -> None:
         metrics.inc(UPLOADS, ACME, n)
         metrics.observe(REQUESTS, ("native",), 0.25 * n)
         metrics.set("collector_spool_bytes", 100 * n)
-        metrics.set("collector_spool_budget_bytes", 1000)
+        metrics.set("collector_tenants", 10 - n)
         metrics.set("collector_worker_resident_memory_bytes", n)
 
     found = samples(render(merge([one.snapshot(), two.snapshot()])))
@@ -252,7 +252,7 @@ def test_counters_and_histograms_add_up_and_gauges_do_as_declared() -> None:
     assert 2 == at(found, f"{REQUESTS}_count", protocol="native")
     assert 0.75 == at(found, f"{REQUESTS}_sum", protocol="native")
     assert 300 == at(found, "collector_spool_bytes")
-    assert 1000 == at(found, "collector_spool_budget_bytes")
+    assert 9 == at(found, "collector_tenants")
     assert 1 == at(found, "collector_worker_resident_memory_bytes", worker="w1")
     assert 2 == at(found, "collector_worker_resident_memory_bytes", worker="w2")
 

@@ -1,0 +1,101 @@
+"""
+Whether every acknowledged event is in the sink, once: told by the answers, by the ledger, and by the sink's files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+
+import msgspec
+import zstandard
+
+#: A receipt names an upload, and stands in each of its lines.
+_RECEIPT = re.compile(rb'"receipt":"([^"]+)"')
+_POLL_S = 0.05
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """What `GET /ledger` says of all tenants together, in events."""
+
+    balanced: bool
+    accepted: int
+    delivered: int
+    pending: int
+
+
+class Account(msgspec.Struct, frozen=True):
+    """
+    The books of one measurement, in events and in uploads.
+
+    `acknowledged` is what the answers with 200 said. `accepted`, `delivered` and `pending` are the ledger's, since
+    the measurement began. `stored` is lines in the sink, `uploads_stored` the uploads they came in, and
+    `uploads_torn` those of them with too few lines or too many.
+    """
+
+    acknowledged: int
+    uploads_acknowledged: int
+    accepted: int
+    delivered: int
+    pending: int
+    balanced: bool
+    stored: int
+    uploads_stored: int
+    uploads_torn: int
+
+    @property
+    def problems(self) -> list[str]:
+        """Say what does not fit; nothing if no event was lost and none came twice."""
+        found = []
+        if not self.balanced:
+            found.append("the ledger does not balance")
+        if self.accepted != self.acknowledged:
+            found.append(f"{self.acknowledged} events were acknowledged, and the ledger accepted {self.accepted}")
+        if self.accepted != self.delivered + self.pending:
+            found.append(f"of {self.accepted} accepted events {self.delivered} were delivered, {self.pending} pend")
+        if self.pending:
+            found.append(f"{self.pending} events are still pending")
+        if self.stored != self.delivered:
+            found.append(f"the ledger says {self.delivered} events are delivered, and the sink holds {self.stored}")
+        if self.uploads_stored != self.uploads_acknowledged:
+            found.append(f"{self.uploads_acknowledged} uploads were acknowledged; the sink has {self.uploads_stored}")
+        if self.uploads_torn:
+            found.append(f"{self.uploads_torn} uploads are in the sink with events missing or twice")
+        return found
+
+
+def await_delivery(read: Callable[[], Ledger], patience_s: float) -> Ledger:
+    """Read the ledger until nothing is pending, or the patience is at its end; return the last reading."""
+    deadline = monotonic() + patience_s
+    while (ledger := read()).pending and monotonic() < deadline:
+        sleep(_POLL_S)
+    return ledger
+
+
+def take_stock(sink: Path) -> Counter[bytes]:
+    """Count the lines in the sink's files by their receipts, and remove the files."""
+    lines: Counter[bytes] = Counter()
+    for file in sink.rglob("*.ndjson.zst"):
+        text = zstandard.ZstdDecompressor().decompress(file.read_bytes())
+        # An event has no receipt in it, so each line is counted once.
+        lines.update(_RECEIPT.findall(text))
+        file.unlink()
+    return lines
+
+
+def settle(before: Ledger, after: Ledger, lines: Counter[bytes], *, uploads: int, events: int) -> Account:
+    """Bring the witnesses together; `uploads` of `events` each were acknowledged."""
+    return Account(
+        acknowledged=uploads * events,
+        uploads_acknowledged=uploads,
+        accepted=after.accepted - before.accepted,
+        delivered=after.delivered - before.delivered,
+        pending=after.pending,
+        balanced=after.balanced,
+        stored=lines.total(),
+        uploads_stored=len(lines),
+        uploads_torn=sum(count != events for count in lines.values()),
+    )

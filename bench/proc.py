@@ -1,0 +1,108 @@
+"""
+What the kernel says of processes and cores, from /proc and /sys.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+#: /proc/PID/clear_refs, proc(5): begin the peak of the resident set anew.
+_RESET_PEAK = "5"
+#: Of a line of /proc/stat: idle and iowait. All else but `guest`, which `user` holds already, is work.
+_IDLE = (3, 4)
+_KINDS = 8
+_PACKAGES = ("gunicorn", "gunicorn_h1c", "gevent", "flask")
+
+
+class Cores(msgspec.Struct, frozen=True):
+    """Where the server and the load run; `shared` says why that is not a whole core each, or nothing."""
+
+    server: int
+    load: int
+    shared: str = ""
+
+
+def choose_cores() -> Cores:
+    """Choose two cores that we may use and that are not two threads of one, if there are."""
+    allowed = sorted(os.sched_getaffinity(0))
+    server = allowed[0]
+    if len(allowed) == 1:
+        return Cores(server, server, "one core for the server and the load: what the load takes, the server has not")
+    twins = _twins(server)
+    apart = [core for core in allowed[1:] if core not in twins]
+    if apart:
+        return Cores(server, apart[0])
+    return Cores(server, allowed[1], "the two cores are two threads of one: each slows the other down")
+
+
+def _twins(core: int) -> set[int]:
+    """Return the threads of the same physical core; unknown ones are none."""
+    with suppress(OSError, ValueError):
+        text = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list").read_text().strip()
+        ranges = (part.partition("-") for part in text.split(","))
+        return {one for first, _, last in ranges for one in range(int(first), int(last or first) + 1)}
+    return {core}
+
+
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Run on this core alone; what is started inside stays there."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that still run."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time that a process has used, user and system, in seconds."""
+    # The name, in brackets, may hold spaces and brackets.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
+def core_busy_s(core: int) -> float:
+    """Return how long a core has worked since the boot, for anybody, in seconds; what a hypervisor took counts."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *times = line.split()
+        if name == f"cpu{core}":
+            return sum(int(time) for n, time in enumerate(times[:_KINDS]) if n not in _IDLE) * _TICK_S
+    return 0.0
+
+
+def reset_peak(pid: int) -> None:
+    """Begin the peak of the resident set anew; a kernel that can't goes on with the old one."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text(_RESET_PEAK)
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the peak of the resident set (VmHWM)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def machine() -> str:
+    """Say in a line on what this was measured."""
+    model = platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return f"{model}, Linux {platform.release()}, CPython {platform.python_version()}, {packages}"

@@ -1,0 +1,186 @@
+"""
+The two servers: an empty application on stock gunicorn, and Collector with everything on; one gevent worker each.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic, sleep
+
+import msgspec
+
+from bench import proc
+from bench.uploads import KEY, TENANT
+
+ROOT = Path(__file__).resolve().parent.parent
+_HOST = "127.0.0.1"
+#: For a start or a stop, in seconds; a stop drains.
+_PATIENCE_S = 40.0
+_POLL_S = 0.05
+#: What the shipped tmpfs-mounts.json leaves for the spool: 90 % of 512 MiB.
+_SPOOL_BYTES = "460 MiB"
+#: A rate that no run reaches, so that quotas are counted and refuse nobody; and a second tenant, or nothing would be
+#: shared.
+_TENANTS = """
+[tenants.{tenant}]
+keys = ["{digest}"]
+events_per_s = 10_000_000
+bytes_per_s = "16 GiB"
+
+[tenants.idle]
+keys = ["{idle}"]
+"""
+
+
+class ServerError(Exception):
+    """Raised when a server does not start, or does not end."""
+
+
+class Server(msgspec.Struct, frozen=True):
+    """One that runs: where it listens, and the worker that does the work."""
+
+    name: str
+    address: tuple[str, int]
+    worker: int
+
+
+class CollectorServer(Server, frozen=True):
+    """Collector: with the admin listener, and the directory of its sink."""
+
+    admin: tuple[str, int]
+    sink: Path
+
+
+@contextmanager
+def reference(folder: Path, core: int) -> Iterator[Server]:
+    """Run `bench.reference` on stock gunicorn, with its own choice of a parser, until the block is left."""
+    folder.mkdir()
+    (port,) = _free_ports(1)
+    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gevent", "--workers", "1",
+               "--bind", f"{_HOST}:{port}", "--worker-tmp-dir", str(folder), "--no-control-socket",
+               "bench.reference:app"]  # fmt: skip
+    with _running("reference", command, {}, folder, core, (_HOST, port)) as worker:
+        yield Server("reference", (_HOST, port), worker)
+
+
+@contextmanager
+def collector(folder: Path, core: int) -> Iterator[CollectorServer]:
+    """Run `collector serve` with authentication, quota, shares, spool, ledger, flusher and a `file:` sink."""
+    folder.mkdir()
+    port, admin_port = _free_ports(2)
+    settings = folder / "collector.toml"
+    digest, idle = (sha256(key.encode()).hexdigest() for key in (KEY, "idle-key"))
+    settings.write_text(_TENANTS.format(tenant=TENANT, digest=digest, idle=idle))
+    environ = {
+        "COLLECTOR_BIND": f"{_HOST}:{port}",
+        "COLLECTOR_ADMIN_BIND": f"{_HOST}:{admin_port}",
+        "COLLECTOR_WORKERS": "1",
+        "COLLECTOR_CONFIG": str(settings),
+        "COLLECTOR_SPOOL_DIR": str(folder / "spool"),
+        "COLLECTOR_SPOOL_BYTES": _SPOOL_BYTES,
+        "COLLECTOR_SINK": f"file:{folder / 'sink'}",
+    }
+    command = [sys.executable, "-m", "collector", "serve"]
+    with _running("Collector", command, environ, folder, core, (_HOST, admin_port), ready="/readyz") as worker:
+        yield CollectorServer("Collector", (_HOST, port), worker, (_HOST, admin_port), folder / "sink")
+
+
+def get(address: tuple[str, int], path: str) -> tuple[int, bytes]:
+    """Ask a server, and return the status and the body of its answer; raises OSError."""
+    link = http.client.HTTPConnection(*address, timeout=_PATIENCE_S)
+    try:
+        link.request("GET", path)
+        answer = link.getresponse()
+        return answer.status, answer.read()
+    except http.client.HTTPException as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        link.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports of loopback that nobody listens on."""
+    links = [socket.create_server((_HOST, 0)) for _ in range(count)]
+    ports = [int(link.getsockname()[1]) for link in links]
+    for link in links:
+        link.close()
+    return ports
+
+
+@contextmanager
+def _running(
+    name: str,
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    folder: Path,
+    core: int,
+    address: tuple[str, int],
+    ready: str = "/",
+) -> Iterator[int]:
+    """Start a server on its core, give its only worker's id when it is ready, and end it."""
+    words = folder / "output"
+    # Only what is said here: the caller's COLLECTOR_* variables are no part of the measurement, nor is his
+    # gunicorn.conf.py, so the server runs in a folder of its own.
+    inherited = {variable: os.environ[variable] for variable in ("PATH", "LANG", "HOME") if variable in os.environ}
+    with words.open("wb") as output, proc.pinned(core):
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**inherited, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        _await_ready(name, process, address, ready, words)
+        (worker,) = proc.children(process.pid)
+        yield worker
+        process.terminate()
+        try:
+            process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise ServerError(f"{name} does not end; its last words:\n{_tail(words)}") from None
+        if process.returncode:
+            raise ServerError(f"{name} ended with {process.returncode}; its last words:\n{_tail(words)}")
+    finally:
+        _kill(process)
+
+
+def _await_ready(name: str, process: subprocess.Popen[bytes], address: tuple[str, int], path: str, words: Path) -> None:
+    deadline = monotonic() + _PATIENCE_S
+    while monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerError(f"{name} ended with {process.returncode} at its start; its last words:\n{_tail(words)}")
+        try:
+            if get(address, path)[0] == 200:
+                return
+        except OSError:
+            pass
+        sleep(_POLL_S)
+    raise ServerError(f"{name} is not ready after {_PATIENCE_S:.0f} s; its last words:\n{_tail(words)}")
+
+
+def _tail(words: Path) -> str:
+    return words.read_text(errors="replace")[-2000:]
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of a server and its workers, by their ids."""
+    if process.poll() is not None:
+        return
+    left = [*proc.children(process.pid)]
+    process.kill()
+    process.wait()
+    for pid in left:
+        try:
+            os.kill(pid, 9)
+        except ProcessLookupError:
+            continue

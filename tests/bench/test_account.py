@@ -1,0 +1,71 @@
+"""The books of a measurement: a benchmark that loses events is no result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import zstandard
+from msgspec.structs import replace
+
+from bench.account import Account, Ledger, await_delivery, settle, take_stock
+
+EMPTY = Ledger(balanced=True, accepted=100, delivered=100, pending=0)
+AFTER = Ledger(balanced=True, accepted=106, delivered=106, pending=0)
+LINES = Counter({b"a": 3, b"b": 3})
+
+
+def test_two_uploads_that_arrived_whole_are_no_problem() -> None:
+    """A check that cries at everything is switched off."""
+    account = settle(EMPTY, AFTER, LINES, uploads=2, events=3)
+
+    assert [] == account.problems
+    assert (6, 6, 6, 6) == (account.acknowledged, account.accepted, account.delivered, account.stored)
+
+
+@pytest.mark.parametrize(
+    ("after", "lines", "uploads"),
+    [
+        (AFTER, Counter({b"a": 3, b"b": 2}), 2),  # the sink misses one
+        (AFTER, Counter({b"a": 3, b"b": 4}), 2),  # and has one twice
+        (AFTER, Counter({b"a": 2, b"b": 4}), 2),  # both at once: the sum is right
+        (AFTER, Counter({b"a": 6}), 2),  # an upload came twice, and another not at all
+        (AFTER, LINES, 3),  # an acknowledged upload that nobody else knows
+        (AFTER, LINES, 1),  # an upload that nobody acknowledged
+        (replace(AFTER, balanced=False), LINES, 2),
+        (replace(AFTER, delivered=105), LINES, 2),  # one is nowhere
+        (replace(AFTER, delivered=105, pending=1), LINES, 2),  # one is late for ever
+    ],
+)
+def test_each_way_to_lose_or_double_an_event_is_a_problem(after: Ledger, lines: Counter[bytes], uploads: int) -> None:
+    """The three witnesses can only agree if each of them is asked."""
+    assert settle(EMPTY, after, lines, uploads=uploads, events=3).problems
+
+
+def test_the_stock_is_the_lines_of_all_files_by_upload(tmp_path: Path) -> None:
+    """The next measurement begins with an empty sink, or it would count these lines again."""
+    hour = tmp_path / "tenant=bench" / "date=2026-01-01" / "hour=00"
+    hour.mkdir(parents=True)
+    for n, receipts in enumerate(["aab", "bc"]):
+        text = "".join(f'{{"id":"x","receipt":"{receipt}","event":{{}}}}\n' for receipt in receipts)
+        (hour / f"{n}.ndjson.zst").write_bytes(zstandard.compress(text.encode()))
+
+    assert Counter({b"a": 2, b"b": 2, b"c": 1}) == take_stock(tmp_path)
+    assert Counter() == take_stock(tmp_path)
+
+
+def test_the_wait_for_delivery_ends_with_the_last_event_or_with_patience() -> None:
+    """A run must end, and say so, when the sink never takes the rest."""
+    late = replace(AFTER, pending=1)
+    readings = iter([late, late, AFTER])
+
+    assert AFTER == await_delivery(lambda: next(readings), 30.0)
+    assert late == await_delivery(lambda: late, 0.0)
+
+
+def test_a_problem_is_told_in_numbers() -> None:
+    """Whoever reads it looks for the missing ones next."""
+    account = Account(6, 2, 6, 5, 0, balanced=True, stored=5, uploads_stored=2, uploads_torn=1)
+
+    assert "of 6 accepted events 5 were delivered, 0 pend" in account.problems
