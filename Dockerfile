@@ -8,7 +8,8 @@
 #     -e COLLECTOR_SINK=stdout: -p 8080:8080 collector:dev
 #
 # The mounts are those of tmpfs-mounts.json. There is no VOLUME for them: a volume that nobody mounts is a
-# writable place on the host's disk, under a root that is said to be read-only.
+# writable place on the host's disk, under a root that is said to be read-only. Nor is there a directory: some
+# engines give a tmpfs the mode of the directory below it, and not the one that was asked for.
 # No step knows an architecture; all wheels come for amd64 and arm64.
 
 ARG BASE=docker.io/library/python:3.11-slim-bookworm
@@ -41,8 +42,7 @@ LABEL org.opencontainers.image.title="collector" \
 # The official image ships no compiled standard library; without this, a read-only root compiles it at each start.
 RUN python3 -c "import compileall, py_compile, re, sysconfig; \
       compileall.compile_dir(sysconfig.get_path('stdlib'), quiet=2, rx=re.compile(r'/(test|tests|lib2to3|idlelib|site-packages|dist-packages)/'), \
-      invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)" \
- && mkdir -m 0700 /run/collector && chown 10001:10001 /run/collector
+      invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)"
 COPY --from=build /opt/collector /opt/collector
 ENV PATH=/opt/collector/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -90,7 +90,7 @@ def bodies(events: int, encoding: str, *, seed: int, count: int = POOL_UPLOADS) 
     No id comes twice; what else an event says does, for making it anew would take longer than the measurement.
     """
     rng = random.Random(seed)
-    rests = [event(rng)[_ID_BYTES - 1:] for _ in range(min(_POOL_EVENTS, events * count))]
+    rests = [event(rng)[_ID_BYTES:] for _ in range(min(_POOL_EVENTS, events * count))]
     plain = [
         b"[" + b",".join(f'{{"id":"{_id(rng)}"'.encode() + rng.choice(rests) for _ in range(events)) + b"]"
         for _ in range(count)

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import gevent
 from gevent import get_hub
@@ -135,5 +135,21 @@ def build(settings: Settings) -> Doors:
 
 def off_hub(run: Callable[[], T]) -> T:
     """Run a function that blocks in one of gevent's native threads, and give the others their turn meanwhile."""
-    result: T = get_hub().threadpool.apply(run)
-    return result
+    outcome: _Outcome[T] = get_hub().threadpool.apply(_Outcome, (run,))
+    return outcome.get()
+
+
+class _Outcome(Generic[T]):
+    """What a function returned or raised; gevent prints whatever a thread of its pool raises."""
+
+    def __init__(self, run: Callable[[], T]) -> None:
+        self._error: Exception | None = None
+        try:
+            self._value = run()
+        except Exception as error:  # noqa: BLE001 - raised again by `get`
+            self._error = error
+
+    def get(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._value

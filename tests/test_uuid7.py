@@ -86,6 +86,15 @@ def test_many_are_consecutive_and_follow_what_was_given_before() -> None:
     assert made[-1] < after
 
 
+def test_many_are_followed_by_the_next_even_if_chance_gives_nothing() -> None:
+    """Whatever the source of randomness says, what was given out is not given again."""
+    ids = Uuid7(FakeClock(), constant(0x00))
+
+    made = [*ids.many(10), ids(), *ids.many(3)]
+
+    assert sorted(set(made)) == made
+
+
 def test_many_cost_one_draw_of_randomness() -> None:
     """A system call an id would be most of the cost of a large upload."""
     draws: list[int] = []

@@ -13,7 +13,7 @@ each store is one aligned 8-byte access, so a TAT is never torn; but of two work
 the same instant, the later store wins. What is lost is what the others admitted between one worker's load
 and its store, a fraction of a microsecond unless the kernel takes the core away just there; for each time
 that it does, never more than a burst and one upload. It is always to the tenant's advantage. Two processes
-that do nothing but take get some per mille above the rate; tests/admission/test_quota.py bounds it at 2 %.
+that do nothing but take, on two busy cores, got 0 to 2 % above the rate; the test of it allows 5 %.
 """
 
 from __future__ import annotations

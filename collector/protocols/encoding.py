@@ -162,8 +162,8 @@ def _zlib(body: bytes, position: int, *, wbits: int, name: str) -> Generator[byt
                 piece = view[position : position + _SLICE]
                 position += len(piece)
             chunk = stream.decompress(piece, _CHUNK)
-            # A full chunk may leave output behind with no input to show for it: ask until nothing comes.
-            if not (piece or chunk or stream.eof):
+            # A full chunk may leave output behind with no input to show for it, but less than a chunk: ask once more.
+            if not (piece or stream.eof):
                 raise _Corrupt(f"{name} data that is cut off")
             piece = stream.unconsumed_tail
             yield chunk

@@ -31,7 +31,9 @@ class Sink(Protocol):
     A destination of batches. `write` may be called from several greenlets or threads at once.
 
     `blocking` says that `write` blocks its thread on files and must run off the hub; a sink that talks over
-    gevent's sockets is not blocking.
+    gevent's sockets is not blocking. A blocking one runs in threads of gevent's pool, where what gevent patches
+    is a trap: two threads that wait for one `threading.Lock` may never wake, a wait of any kind gives the thread
+    a hub, and then `os.close` of a pipe or a directory does not come to pass.
     """
 
     limits: Limits

@@ -127,15 +127,18 @@ def test_tenants_do_not_know_of_each_other(
 ) -> None:
     """A tenant at its limit changes nothing for another: each is answered as if it were alone."""
     clock, directory = FakeClock(), tmp_path_factory.mktemp("q")
-    together, alone = started(directory / "together", clock), started(directory / "alone", clock)
-    tenants = tenant(events_per_s=100), tenant(events_per_s=7, bytes_per_s=1000)
+    together = started(directory / "together", clock)
+    alone = started(directory / "alone-a", clock), started(directory / "alone-b", clock)
+    tenants = tenant(events_per_s=100, bytes_per_s=3000), tenant(events_per_s=7, bytes_per_s=1000)
     for of_b, gap_s, events in schedule:
         clock.advance(gap_s)
-        answer = together.take(1 + of_b, tenants[of_b], events=events, bytes_=events * 10)
+        answers = [
+            one.take(1 + of_b, tenants[of_b], events=events, bytes_=events * 10) for one in (together, alone[of_b])
+        ]
 
-        assert of_b or answer == alone.take(1, tenants[0], events=events, bytes_=events * 10)
-    together.close()
-    alone.close()
+        assert answers[0] == answers[1]
+    for one in (together, *alone):
+        one.close()
 
 
 def test_an_upload_larger_than_the_burst_passes_and_is_paid_off(quota: Quota, clock: FakeClock) -> None:
@@ -378,7 +381,7 @@ class Clock:
     def monotonic(self): return now[0]
 quota = Quota(Path(sys.argv[1]) / "quota", Clock())
 quota.start()
-limited = tenant(events_per_s=10_000, burst_s=0.01)
+limited = tenant(events_per_s=10_000, burst_s=0.05)
 admitted, seen = 0, -1.0
 while seen != STOP:
     seen = now[0]
@@ -406,7 +409,7 @@ def test_two_processes_at_once_get_the_rate_and_hardly_more(tmp_path: Path) -> N
     (tmp_path / "shared").write_bytes(bytes(64))
     words = shared(tmp_path / "shared")
     takers = [subprocess.Popen([sys.executable, "-c", TAKER, str(tmp_path), str(me)], cwd=ROOT) for me in (1, 2)]
-    steps = 300
+    steps = 60
     for step in range(1, steps + 1):
         words[0] = STOP * step / steps
         while words[1] != words[0] or words[2] != words[0]:
@@ -415,7 +418,5 @@ def test_two_processes_at_once_get_the_rate_and_hardly_more(tmp_path: Path) -> N
     codes = [taker.wait() for taker in takers]
 
     admitted = words[3] + words[4]
-    print("ADMITTED", admitted)
-    rate_and_burst = 10_000 * (STOP + 0.01)
     assert [0, 0] == codes
-    assert rate_and_burst - 1 <= admitted <= 1.02 * rate_and_burst
+    assert 10_000 * STOP <= admitted <= 1.05 * 10_000 * (STOP + 0.05)

@@ -32,6 +32,8 @@ def server(behave: Behaviour) -> Iterator[tuple[tuple[str, int], Answers]]:
     answers = Answers()
 
     class Handler(socketserver.StreamRequestHandler):
+        disable_nagle_algorithm = True  # each piece on its own, and at once
+
         def handle(self) -> None:
             number, go_on = 0, True
             while go_on:

@@ -59,7 +59,13 @@ def no_file_may_grow() -> Iterator[None]:
 def file_case(directory: Path) -> Iterator[Case]:
     def read_back() -> list[bytes]:
         objects = sorted(directory.rglob("*.ndjson.zst"))
-        return [line for path in objects for line in zstandard.decompress(path.read_bytes()).split(b"\n")[:-1]]
+        return [
+            line
+            for path in objects
+            for line in zstandard.ZstdDecompressor()
+            .decompress(path.read_bytes(), allow_extra_data=False)
+            .split(b"\n")[:-1]
+        ]
 
     sink = open_sink(f"file:{directory}", writer_id="w1")
     yield Case(sink, read_back, no_file_may_grow, repeats_replace=True)

@@ -117,6 +117,8 @@ def test_line_breaks_between_tokens_become_spaces_and_nothing_else_changes() -> 
 
     assert [b'{  \t"a" : "x\\n\\r\\u000a", "b":[1, 2] }'] == bodies(decode(body))
     assert [b'{  "a":1}'] == bodies(decode(b'{\r\n"a":1}'))
+    assert [b'{ "a":1}'] == bodies(decode(b'[{\r"a":1}]'))
+    assert [b'{ "a":1}', b'{ "b":1}'] == bodies(decode(b'[{\n"a":1},NaN,{\r"b":1}]'))
 
 
 @pytest.mark.parametrize(
@@ -275,6 +277,14 @@ def test_lines_that_hold_more_or_less_than_one_event_are_rejected_alone() -> Non
 
     assert [A, B] == bodies(decoded)
     assert [1, 2, 3, 4] == sorted(codes(decoded))
+
+
+def test_three_lines_that_would_be_three_events_otherwise_are_none() -> None:
+    """Not even when their number comes out right."""
+    decoded = decode(b'{},{}\n{"a":[1\n2]}', NDJSON)
+
+    assert [0, 1, 2] == sorted(codes(decoded))
+    assert not decoded.events
 
 
 def test_lines_are_counted_without_blank_ones() -> None:

@@ -16,12 +16,14 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from collector.admission.gate import Gate
 from collector.admission.quota import Quota
 from collector.admission.tenants import TenantBook
-from collector.buffer.spool import Bounds, Spool
+from collector.buffer.room import Bounds
+from collector.buffer.spool import Spool
 from collector.errors import BadUpload
 from collector.outcome import Reason
 from collector.receiver.admin import Admin
@@ -64,6 +66,7 @@ class World:
             limits=UploadLimits(max_inflated_bytes=1 << 20, max_events=100, ack_timeout_s=1.0),
             clock=clock,
             signals=self.signals,
+            metrics=Metrics(),
             offload=lambda run: run(),
         )
         counts = Metrics(worker="w1")
@@ -142,7 +145,9 @@ def assert_refusal(answer: Any, status: int, reason: str) -> None:
     assert body["message"]
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/event", "/v1/events/", "/v1//events", "/V1/EVENTS", "/metrics", "/\x00é", "/../x"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1/event", "/v1/events/", "/v1//events", "/V1/EVENTS", "/metrics", "/\x00é", "/../x"]
+)
 def test_a_path_that_is_not_there_is_a_404_in_json(world: World, path: str) -> None:
     """An SDK reads the answer's object; a page of HTML or a redirect breaks it."""
     answer = world.device.post(path, data=b"{}", headers=KEY)
@@ -224,7 +229,9 @@ def test_a_browser_may_read_every_answer(
     world: World, path: str, method: str, headers: dict[str, str], status: int
 ) -> None:
     """A refusal without these headers is, to a page, a network error without a word."""
-    answer = world.device.open(path, method=method, data=b'{"id":"a"}', headers=headers | {"Origin": "https://a.example"})
+    answer = world.device.open(
+        path, method=method, data=b'{"id":"a"}', headers=headers | {"Origin": "https://a.example"}
+    )
 
     assert status == answer.status_code
     assert "https://a.example" == answer.headers["Access-Control-Allow-Origin"]
@@ -258,7 +265,9 @@ def test_an_upload_comes_through_the_door_as_it_was_sent(world: World) -> None:
     assert "application/json" == by_header.content_type
 
 
-@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"])
+@pytest.mark.parametrize(
+    "content_type", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"]
+)
 def test_a_content_type_does_not_eat_the_body(world: World, content_type: str) -> None:
     """A beacon sends text, and some clients a form's type: Flask would parse it and leave nothing."""
     answer = world.device.post("/v1/events", data=b'{"id":"a"}', headers=KEY | {"Content-Type": content_type})
@@ -273,7 +282,7 @@ def test_an_upload_over_the_limit_is_refused_unread(world: World) -> None:
         def read(self, *_: object) -> bytes:
             raise AssertionError("the body was read")
 
-    environ = EnvironBuilder(path="/v1/events", method="POST", headers=KEY).get_environ()
+    environ = EnvironBuilder(path="/v1/events", method="POST", headers=Headers(KEY)).get_environ()
     environ |= {"wsgi.input": Untouched(), "CONTENT_LENGTH": str(MAX_UPLOAD + 1)}
     body, status, _ = run_wsgi_app(world.device_app, environ)
 
@@ -284,7 +293,7 @@ def test_an_upload_over_the_limit_is_refused_unread(world: World) -> None:
 def test_a_draining_worker_refuses_before_it_reads(world: World) -> None:
     """The device learns at once that it must go elsewhere; four megabytes later is late."""
     world.gate.draining = True
-    environ = EnvironBuilder(path="/v1/events", method="POST", headers=KEY).get_environ()
+    environ = EnvironBuilder(path="/v1/events", method="POST", headers=Headers(KEY)).get_environ()
     environ |= {"wsgi.input": None, "CONTENT_LENGTH": "10"}
     body, status, headers = run_wsgi_app(world.device_app, environ)
 
@@ -386,7 +395,15 @@ def test_the_ledger_has_the_contracts_shape(world: World) -> None:
     """Acceptance checks and dashboards add these numbers up."""
     world.device.post("/v1/events", data=b'[{"id":"a"},{"id":"b"}]', headers=KEY)
     ledger = world.admin.get("/ledger").get_json()
-    row = {"accepted": 2, "delivered": 0, "rescued": 0, "rejected_by_sink": 0, "dropped": 0, "pending": 2, "reasons": {}}
+    row = {
+        "accepted": 2,
+        "delivered": 0,
+        "rescued": 0,
+        "rejected_by_sink": 0,
+        "dropped": 0,
+        "pending": 2,
+        "reasons": {},
+    }
 
     assert {"balanced": True, **row, "tenants": {"dev": row}} == ledger
 
@@ -478,7 +495,7 @@ def test_bodies_together_are_bounded(world: World) -> None:
             return b"x" * MAX_UPLOAD
 
     def send(depth: int) -> str:
-        environ = EnvironBuilder(path="/v1/events", method="POST", headers=KEY).get_environ()
+        environ = EnvironBuilder(path="/v1/events", method="POST", headers=Headers(KEY)).get_environ()
         environ |= {"wsgi.input": Nested(depth), "CONTENT_LENGTH": str(MAX_UPLOAD)}
         return run_wsgi_app(world.device_app, environ)[1][:3]
 

@@ -24,7 +24,11 @@ MIB = 1 << 20
 MAX_UPLOAD = 4 * MIB
 #: The body deadline of the server here, in seconds.
 DEADLINE_S = 2
-TENANTS = tenant("dev", "dev-key") + tenant("off", "off-key", enabled=False) + tenant("large", "large-key", max_event_bytes=3 * MIB)
+TENANTS = (
+    tenant("dev", "dev-key")
+    + tenant("off", "off-key", enabled=False)
+    + tenant("large", "large-key", max_event_bytes=3 * MIB)
+)
 
 
 class Door:
@@ -253,7 +257,7 @@ def test_an_event_of_300_kib_does_not_cost_the_good_ones(door: Door) -> None:
 
 def test_a_key_of_1_mb_in_an_event_is_judged_by_its_size_alone(door: Door) -> None:
     """A member's name counts as much as its value; a tenant that allows it gets it back byte for byte."""
-    events = [{"id": "named", "k" * 10**6: 1}, {"id": "small"}]
+    events: list[dict[str, Any]] = [{"id": "named", "k" * 10**6: 1}, {"id": "small"}]
     refused = door.post(events)
     taken = door.post(events, key="large-key")
     door.kept += ["small", "named", "small"]
@@ -290,7 +294,12 @@ def test_an_ingest_key_of_1_mb_is_refused(door: Door) -> None:
 
 @pytest.mark.parametrize(
     ("key", "status", "reason"),
-    [(None, 401, "unknown_key"), ("wrong", 401, "unknown_key"), ("", 401, "unknown_key"), ("off-key", 403, "tenant_disabled")],
+    [
+        (None, 401, "unknown_key"),
+        ("wrong", 401, "unknown_key"),
+        ("", 401, "unknown_key"),
+        ("off-key", 403, "tenant_disabled"),
+    ],
 )
 def test_without_a_good_key_nothing_is_taken(door: Door, key: str | None, status: int, reason: str) -> None:
     """Two mistakes, two answers: an unknown key is the device's, a disabled tenant its operator's."""
@@ -417,7 +426,9 @@ def test_a_client_that_hangs_up_half_way_leaves_nothing(door: Door) -> None:
 
 
 @pytest.mark.parametrize("fields", [("Content-Length: 1000",), ("Transfer-Encoding: chunked",)])
-def test_a_client_that_sends_a_byte_at_a_time_is_cut_off_and_holds_nobody_up(door: Door, fields: tuple[str, ...]) -> None:
+def test_a_client_that_sends_a_byte_at_a_time_is_cut_off_and_holds_nobody_up(
+    door: Door, fields: tuple[str, ...]
+) -> None:
     """gunicorn would wait for it for ever."""
     done = threading.Event()
     with door.server.link() as link:
@@ -479,12 +490,15 @@ def test_a_wrong_method_is_a_405_that_names_the_right_one(door: Door, method: st
 
 
 @pytest.mark.parametrize(
-    "field", [b"X-Note: a\0b", b"X-No\0te: a", b"Authorization: Bearer dev-key\0", b"\0", b"X-Note: a\x0bb", b"X-Note: a\x7fb"]
+    "field",
+    [b"X-Note: a\0b", b"X-No\0te: a", b"Authorization: Bearer dev-key\0", b"\0", b"X-Note: a\x0bb", b"X-Note: a\x7fb"],
 )
 def test_a_nul_in_a_header_is_refused(door: Door, field: bytes) -> None:
     """One program ends a string there and the next does not: the two see different requests."""
     body = b'{"id":"a"}'
-    start = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer dev-key\r\nContent-Length: %d\r\n" % len(body)
+    start = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer dev-key\r\nContent-Length: %d\r\n" % len(
+        body
+    )
     replies = door.server.raw(start, field, b"\r\n\r\n", body)
 
     assert 1 == len(replies)
@@ -496,7 +510,9 @@ def test_a_nul_in_the_path_or_the_query_is_no_way_in(door: Door) -> None:
     """It comes percent-encoded as well."""
     assert_refused(door.server.ask(head("/v1/events%00", length=0)), 404, "not_found")
     assert_refused(door.server.ask(head("/v1/events?key=dev-key%00", key=None, length=2) + b"{}"), 401, "unknown_key")
-    assert_refused(door.server.ask(b"POST /v1/events\0 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"), 400, "malformed")
+    assert_refused(
+        door.server.ask(b"POST /v1/events\0 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"), 400, "malformed"
+    )
 
 
 # -- no room -----------------------------------------------------------------------------------------------

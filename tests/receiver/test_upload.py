@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from collector.admission.auth import TenantTable
 from collector.admission.gate import Gate
 from collector.admission.quota import Quota
-from collector.buffer.spool import Bounds, Spool
+from collector.buffer.room import Bounds
+from collector.buffer.spool import Spool
 from collector.delivery.flusher import Flusher
 from collector.delivery.retry import Backoff
 from collector.outcome import Reason
@@ -30,6 +31,7 @@ from collector.protocols.clevertap import Clevertap
 from collector.protocols.native import Native
 from collector.receiver.app import remote_ip
 from collector.receiver.upload import Intake, UploadLimits, anonymous, receive, timestamp
+from collector.telemetry.metrics import Metrics
 from collector.tenant import Ack, Tenant
 from collector.uuid7 import Uuid7
 from tests.fakes import FakeClock, RecordingSignals, ScriptedSink
@@ -92,6 +94,7 @@ class World:
             limits=UploadLimits(max_inflated_bytes=1 << 20, max_events=100, ack_timeout_s=ack_timeout_s),
             clock=self.clock,
             signals=self.signals,
+            metrics=Metrics(),
             offload=lambda run: run(),
         )
 
@@ -101,7 +104,13 @@ class World:
         self._quota.close()
 
     def upload(
-        self, body: object, *, key: str = "dev", remote: str = "192.0.2.77", protocol: Protocol | None = None, **headers: str
+        self,
+        body: object,
+        *,
+        key: str = "dev",
+        remote: str = "192.0.2.77",
+        protocol: Protocol | None = None,
+        **headers: str,
     ) -> Reply:
         fields = {"authorization": f"Bearer {key}-key"} | {
             name.replace("_", "-"): value for name, value in headers.items()
@@ -559,7 +568,9 @@ def test_a_large_compressed_body_is_inflated_off_the_hub(world: World) -> None:
     world.intake = replace(world.intake, offload=offload)
     small = gzip.compress(b'{"id":"a"}')
     chance = random.Random(1).randbytes(64 * 1024).hex()
-    large = gzip.compress(json.dumps([{"id": str(n), "x": chance[n * 2000 : n * 2000 + 2000]} for n in range(60)]).encode())
+    large = gzip.compress(
+        json.dumps([{"id": str(n), "x": chance[n * 2000 : n * 2000 + 2000]} for n in range(60)]).encode()
+    )
 
     assert len(large) > 32 * 1024
     assert 200 == world.upload(small, content_encoding="gzip").status

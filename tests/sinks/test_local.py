@@ -45,6 +45,11 @@ def files(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
 
 
+def content(path: Path) -> bytes:
+    """Read an object, which is one frame and not a byte more."""
+    return zstandard.ZstdDecompressor().decompress(path.read_bytes(), allow_extra_data=False)
+
+
 def test_an_object_lies_where_the_contract_says(sink: LocalSink, tmp_path: Path) -> None:
     """Readers find partitions by these names, and they are the same in S3."""
     sink.write(batch(b'{"id":"1"}'))
@@ -94,7 +99,7 @@ def test_a_repeat_takes_the_place_of_the_object(sink: LocalSink, tmp_path: Path)
 
     data = tmp_path / "data"
     assert [f"{HOUR_PATH}/{NAME}.ndjson.zst"] == files(data)
-    assert b"second\n" == zstandard.decompress((data / HOUR_PATH / f"{NAME}.ndjson.zst").read_bytes())
+    assert b"second\n" == content(data / HOUR_PATH / f"{NAME}.ndjson.zst")
 
 
 @pytest.mark.parametrize(
@@ -309,7 +314,7 @@ def test_the_temporary_file_of_a_killed_writer_is_written_over(sink: LocalSink, 
     sink.write(batch(b"{}"))
 
     assert [f"{HOUR_PATH}/{NAME}.ndjson.zst"] == files(tmp_path / "data")
-    assert b"{}\n" == zstandard.decompress((temporary.parent / f"{NAME}.ndjson.zst").read_bytes())
+    assert b"{}\n" == content(temporary.parent / f"{NAME}.ndjson.zst")
 
 
 def test_a_temporary_file_in_use_is_left_to_its_writer(sink: LocalSink, tmp_path: Path) -> None:
@@ -347,7 +352,7 @@ def test_an_object_renamed_between_open_and_lock_is_not_emptied(
     sink.write(batch(b"{}"))
 
     assert b"all of it" == finished.read_bytes()
-    assert b"{}\n" == zstandard.decompress((temporary.parent / f"{NAME}.ndjson.zst").read_bytes())
+    assert b"{}\n" == content(temporary.parent / f"{NAME}.ndjson.zst")
 
 
 def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(sink: LocalSink, tmp_path: Path) -> None:

@@ -239,7 +239,10 @@ def tick():
         ticks.append(1)
         gevent.sleep(0.001)
 ticker = gevent.spawn(tick)
-writes = [pool.spawn(sink.write, batch(*(b"%d" % n * 6000 for _ in range(50)))) for n in range(8)]
+def write(number):
+    gevent.sleep(0)  # gives the thread a hub, as any waiting in it would; then os.close defers
+    return sink.write(batch(*(b"%d" % number * 6000 for _ in range(50))))
+writes = [pool.spawn(write, number) for number in range(8)]
 delivered = [write.get() for write in writes]
 assert all(receipt.delivered == 50 for receipt in delivered), delivered
 sys.stderr.write("ticked" if len(ticks) > 1 else "stood still")
@@ -253,6 +256,25 @@ sys.stderr.write("ticked" if len(ticks) > 1 else "stood still")
 
     assert b"ticked" == said
     assert sorted([b"", *[b"%d" % number * 6000 for number in range(8) for _ in range(50)]]) == sorted(lines)
+
+
+def test_room_that_another_writer_took_is_waited_for_again(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the poll and the write of a non-blocking pipe another worker may fill it."""
+    real, refusals = os.write, [1, 2, 3]
+
+    def write(fd: int, piece: bytes) -> int:
+        if refusals and fd != pipe.write_fd:
+            refusals.pop()
+            raise BlockingIOError
+        return real(fd, piece)
+
+    monkeypatch.setattr(os, "write", write)
+    receipt = pipe.sink.write(batch(b"one"))
+    pipe.read_along()
+
+    assert [] == refusals
+    assert 1 == receipt.delivered
+    assert b"one\n" == pipe.everything()
 
 
 def test_a_write_before_the_start_and_after_the_close_is_put_back(pipe: Pipe) -> None:

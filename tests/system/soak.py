@@ -36,14 +36,21 @@ def event(uploader: str, number: int, place: int) -> bytes:
     """Write the event of a place in an upload: the same bytes each time, with what a careless copy would alter."""
     chance = random.Random(f"{uploader}/{number}/{place}")
     text = "".join(chance.choices('ab "\\/\u00e9\u2028\U0001f600\n\t', k=chance.randrange(40)))
-    fields = {"id": f"{uploader}.{number}.{place}", "n": chance.getrandbits(80), "text": text, "nested": [{"a": {}}, None]}
+    fields = {
+        "id": f"{uploader}.{number}.{place}",
+        "n": chance.getrandbits(80),
+        "text": text,
+        "nested": [{"a": {}}, None],
+    }
     return json.dumps(fields, ensure_ascii=chance.random() < 0.5).encode()
 
 
 class Uploader(threading.Thread):
     """One device: uploads, keeps what is not acknowledged, and sends it again until it is."""
 
-    def __init__(self, server: Server, name: str, key: str, *, keep_alive: bool = True, pause_s: float = PAUSE_S) -> None:
+    def __init__(
+        self, server: Server, name: str, key: str, *, keep_alive: bool = True, pause_s: float = PAUSE_S
+    ) -> None:
         super().__init__(name=name, daemon=True)
         self._server = server
         self._key = key
@@ -173,10 +180,12 @@ def soak(folder: Path, *, seconds: float, kill_every_s: float, hup_every_s: floa
                     kills, kill_at = kills + 1, kill_at + kill_every_s
             time.sleep(0.05)
         end(uploaders)
-        wait_for(lambda: server.worker_pids(), "a worker to be there")
+        wait_for(server.worker_pids, "a worker to be there")
         ledger = server.settled()
         count = Count(server, uploaders)
-        trouble = [line for name in ("internal.error", "ledger.imbalance", "events.lost") for line in server.logged(name)]
+        trouble = [
+            line for name in ("internal.error", "ledger.imbalance", "events.lost") for line in server.logged(name)
+        ]
     failed = sum((one.failed for one in uploaders), Counter[str]())
     refused = sum((one.refused for one in uploaders), Counter[str]())
     return {
@@ -201,7 +210,9 @@ def soak(folder: Path, *, seconds: float, kill_every_s: float, hup_every_s: floa
 def problems(summary: dict[str, Any]) -> list[str]:
     """Say what does not hold."""
     ledger = summary["ledger"]
-    wrong = [f"{name}: {summary[name]}" for name in ("missing", "altered", "invented", "trouble in the log") if summary[name]]
+    wrong = [
+        f"{name}: {summary[name]}" for name in ("missing", "altered", "invented", "trouble in the log") if summary[name]
+    ]
     if not ledger["balanced"] or ledger["pending"]:
         wrong.append(f"the ledger is not settled: {ledger}")
     if ledger["delivered"] != summary["lines in the sink"]:
