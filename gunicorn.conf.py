@@ -6,6 +6,9 @@ imported, the workers of the next generation inherit, and a reload would bring n
 by a child process, and handed to the workers in one environment variable: all workers of a generation read the same.
 """
 
+# mypy: ignore-errors
+# gunicorn reads it as a script, and its hooks have gunicorn's shapes, for which there are no types.
+
 import json
 import logging
 import os

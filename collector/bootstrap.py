@@ -130,7 +130,7 @@ def build(settings: Settings) -> Doors:
         max_bodies_bytes=_LARGEST_AT_ONCE * settings.max_upload_bytes,
         trusted_hops=settings.trusted_hops,
     )
-    return Doors(device_app(intake, admin, limits), admin_app(admin), runtime)
+    return Doors(device_app(intake, admin, limits), admin_app(admin, signals), runtime)
 
 
 def off_hub(run: Callable[[], T]) -> T:

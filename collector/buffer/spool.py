@@ -19,6 +19,10 @@ from collector.telemetry.signals import Signals
 
 #: After a refusal by the file system the next append tries it again only after this time, in seconds.
 _PROBE_S = 0.25
+#: What it must take at least to be trusted again: more than most uploads.
+_PROBE_BYTES = 64 * 1024
+#: Uploads that do not fit are refused just below the limit: from here on that is what happens to most.
+_FULL_PART = 0.99
 _ADOPT_EVERY_S = 1.0
 _AUDIT_EVERY_S = 5.0
 
@@ -73,8 +77,8 @@ class Spool:
     def tick(self) -> None:
         """Look after the directory: open it if that failed, adopt, retire, measure and audit."""
         now = self._clock.monotonic()
-        if self._own is None and now >= self._probe_at:
-            self._try_open()
+        if (self._own is None or self._trouble) and now >= self._probe_at:
+            self._probe()
         if now >= self._adopt_at:
             self._adopt_at = now + _ADOPT_EVERY_S
             self.adopt()
@@ -90,6 +94,22 @@ class Spool:
             self._own = Holding.create(self._owners, self.owner, self._signals)
         except OSError as error:
             self._refuse(spool_error(error))
+        else:
+            self._recover()
+
+    def _probe(self) -> None:
+        """Try whether the file system takes data again: no upload is let in to find out."""
+        if self._own is None:
+            self._try_open()
+            return
+        probe = self._own.directory / ".probe"
+        try:
+            probe.write_bytes(bytes(_PROBE_BYTES))
+            probe.unlink()
+        except OSError as error:
+            self._refuse(spool_error(error))
+            with contextlib.suppress(OSError):
+                probe.unlink()
         else:
             self._recover()
 
@@ -178,8 +198,8 @@ class Spool:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether the high watermark is reached, or the file system refuses."""
-        return bool(self._trouble) or self.used_bytes >= self.limit_bytes
+        """Tell whether it is up to the high watermark, but for a little, or the file system refuses."""
+        return bool(self._trouble) or self.used_bytes >= self.limit_bytes * _FULL_PART
 
     # -- out -----------------------------------------------------------------------------------------------
 

@@ -8,11 +8,12 @@ gunicorn serves; the worker says in the environ on which listener a request came
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, InternalServerError
 
 from collector.errors import BadUpload
 from collector.outcome import STATUS, Reason, Verdict
@@ -21,6 +22,7 @@ from collector.protocols.clevertap import Clevertap
 from collector.protocols.native import Native
 from collector.receiver.body import BodyRoom, read_body
 from collector.receiver.upload import Intake, receive, refuse
+from collector.telemetry.signals import Signals
 
 if TYPE_CHECKING:
     from collector.receiver.admin import Admin
@@ -69,11 +71,11 @@ class BodyLimits(msgspec.Struct, frozen=True):
 
 def device_app(intake: Intake, admin: Admin, limits: BodyLimits) -> Flask:
     """Build what listens to devices."""
-    app = _bare(__name__ + ".device")
+    app = _bare(__name__ + ".device", intake.signals)
     room = BodyRoom(limits.max_bodies_bytes)
     for path, protocol in INGEST:
         view = _ingest(intake, protocol, limits, room)
-        app.add_url_rule(path, protocol.name, view, methods=["POST"])
+        app.add_url_rule(path, protocol.name, view, methods=["POST"], provide_automatic_options=False)
         app.add_url_rule(path, f"{protocol.name} preflight", _preflight, methods=["OPTIONS"])
     for path, name in HEALTH:
         app.add_url_rule(path, name, getattr(admin, name), methods=["GET"])
@@ -81,9 +83,9 @@ def device_app(intake: Intake, admin: Admin, limits: BodyLimits) -> Flask:
     return app
 
 
-def admin_app(admin: Admin) -> Flask:
+def admin_app(admin: Admin, signals: Signals) -> Flask:
     """Build what listens to operators."""
-    app = _bare(__name__ + ".admin")
+    app = _bare(__name__ + ".admin", signals)
     for path, name in HEALTH:
         app.add_url_rule(path, name, getattr(admin, name), methods=["GET"])
     for path, name in BOOKS:
@@ -105,9 +107,11 @@ class Doors:
         return app(environ, start_response)
 
 
-def _bare(name: str) -> Flask:
+def _bare(name: str, signals: Signals) -> Flask:
     app = Flask(name, static_folder=None)
+    app.url_map.merge_slashes = False
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _failure(signals))
     return app
 
 
@@ -118,11 +122,10 @@ def _ingest(intake: Intake, protocol: Protocol, limits: BodyLimits, room: BodyRo
             return respond(refuse(intake, protocol, verdict))
         chunked = "chunked" in request.headers.get("Transfer-Encoding", "").lower()
         length = None if chunked else int(request.headers.get("Content-Length") or 0)
-        holding = limits.max_upload_bytes if length is None else min(length, limits.max_upload_bytes)
         try:
-            with room.hold(holding, _crowded):
+            with room.hold() as place:
                 # The stream itself: Flask's own form and data parsing would empty it, or cut a chunked body short.
-                body = read_body(request.environ["wsgi.input"], length, limits.max_upload_bytes)
+                body = read_body(request.environ["wsgi.input"], length, limits.max_upload_bytes, place)
                 return respond(receive(intake, protocol, _request(body, limits.trusted_hops)))
         except BadUpload as bad:
             reason = Reason(bad.reason)
@@ -135,10 +138,6 @@ def _ingest(intake: Intake, protocol: Protocol, limits: BodyLimits, room: BodyRo
             return respond(refuse(intake, protocol, verdict))
 
     return view
-
-
-def _crowded() -> BadUpload:
-    return BadUpload(Reason.BACKPRESSURE, "too many uploads are being read at once: send again later")
 
 
 def _request(body: bytes, trusted_hops: int) -> Request:
@@ -159,7 +158,13 @@ def remote_ip(peer: str, forwarded_for: str, trusted_hops: int) -> str:
     hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
     if not trusted_hops or len(hops) < trusted_hops:
         return peer
-    return hops[-trusted_hops]
+    seen = hops[-trusted_hops]
+    # Some proxies write the port, too: 192.0.2.1:4711, [2001:db8::1]:4711.
+    bare = seen[1:].partition("]")[0] if seen.startswith("[") else seen
+    try:
+        return str(ip_address(bare.partition(":")[0] if bare.count(":") == 1 else bare))
+    except ValueError:
+        return peer
 
 
 def respond(reply: Reply) -> Response:
@@ -188,6 +193,16 @@ def _http_error(error: HTTPException) -> Response:
         if name.lower() == "allow":
             response.headers[name] = value
     return response
+
+
+def _failure(signals: Signals) -> Callable[[Exception], Response]:
+    """Return what answers when a view fails at what nobody thought of."""
+
+    def failed(error: Exception) -> Response:
+        signals.internal_error(f"{request.method} {request.path[:100]}", error)
+        return _http_error(InternalServerError("Collector failed at this request: send it again"))
+
+    return failed
 
 
 def _preflight() -> Response:

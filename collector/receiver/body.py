@@ -4,14 +4,17 @@ Reads a request's body: whole, in time, within its limit, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from collector.errors import BadUpload
 from collector.outcome import Reason
 
-_STEP_BYTES = 1024 * 1024
+#: How much is asked of the stream at once: a slow client holds no more than this beyond what is counted.
+_STEP_BYTES = 64 * 1024
+#: The first bytes of each body are not counted, so that large bodies which stall can't keep small uploads out.
+_FREE_BYTES = 32 * 1024
 
 
 class Stream(Protocol):
@@ -21,12 +24,52 @@ class Stream(Protocol):
         """Read; raises BadUpload when the body breaks off or is too slow."""
 
 
-def read_body(stream: Stream, content_length: int | None, limit: int) -> bytes:
+class BodyRoom:
+    """A bound on the bytes of all bodies that one worker reads and works on at once."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self.held = 0
+
+    @contextmanager
+    def hold(self) -> Iterator[Place]:
+        """Give a body a place, for as long as it is read and worked on."""
+        place = Place(self)
+        try:
+            yield place
+        finally:
+            self.held -= place.counted
+
+    def take(self, size: int) -> None:
+        """Count bytes that arrived; raises BadUpload when there is no room for them."""
+        if self.held + size > self._limit:
+            raise BadUpload(Reason.BACKPRESSURE, "too many large uploads are being read at once: send again later")
+        self.held += size
+
+
+class Place:
+    """What one body holds of the room."""
+
+    def __init__(self, room: BodyRoom) -> None:
+        self._room = room
+        self._size = 0
+        self.counted = 0
+
+    def grow(self, size: int) -> None:
+        """Count bytes of this body as they arrive; raises BadUpload when there is no room for them."""
+        self._size += size
+        more = max(0, self._size - _FREE_BYTES) - self.counted
+        if more > 0:
+            self._room.take(more)
+            self.counted += more
+
+
+def read_body(stream: Stream, content_length: int | None, limit: int, place: Place) -> bytes:
     """
     Return the whole body; `content_length` is None for a chunked one.
 
-    Raises BadUpload: TOO_LARGE above `limit` bytes, and MALFORMED for a body that ends before its length, which
-    gunicorn hands over as if it were whole.
+    Raises BadUpload: TOO_LARGE above `limit` bytes, MALFORMED for a body that ends before its length, which gunicorn
+    hands over as if it were whole, and BACKPRESSURE when bodies take up all the room there is.
     """
     if content_length is not None and content_length > limit:
         raise _too_large(f"{content_length} bytes", limit)
@@ -38,6 +81,7 @@ def read_body(stream: Stream, content_length: int | None, limit: int) -> bytes:
         part = stream.read(min(wanted - got, _STEP_BYTES))
         if not part:
             break
+        place.grow(len(part))
         parts.append(part)
         got += len(part)
     if content_length is None and got > limit:
@@ -54,22 +98,3 @@ def _too_large(size: str, limit: int) -> BadUpload:
     return BadUpload(
         Reason.TOO_LARGE, f"the upload has {size}; the limit is {limit} as sent: send fewer events at once"
     )
-
-
-class BodyRoom:
-    """A bound on the bytes of all bodies that are being read at once in this worker."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit = limit_bytes
-        self.held = 0
-
-    @contextmanager
-    def hold(self, size: int, refuse: Callable[[], BadUpload]) -> Iterator[None]:
-        """Hold room for one body while it is read and worked on; raises what `refuse` returns if there is none."""
-        if self.held + size > self._limit:
-            raise refuse()
-        self.held += size
-        try:
-            yield
-        finally:
-            self.held -= size

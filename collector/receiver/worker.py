@@ -57,45 +57,6 @@ class Door:
         self.role = role
 
 
-class TimedBody:
-    """A request's body with a deadline; what breaks off, stalls or is no body becomes a BadUpload."""
-
-    def __init__(self, body: Any, length: int | None, deadline: float) -> None:
-        self._body = body
-        self._left = length
-        self._deadline = deadline
-        self.is_finished = length == 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Read up to `size` bytes; nothing at the end of the body. Raises BadUpload."""
-        from collector.errors import BadUpload
-        from collector.outcome import Reason
-
-        if self.is_finished:
-            return b""
-        try:
-            with gevent.Timeout(max(self._deadline - time.monotonic(), 0.001), _SlowBody):
-                data: bytes = self._body.read(size if size >= 0 else None)
-        except _SlowBody:
-            raise BadUpload(
-                Reason.SLOW_BODY, "the body did not arrive in time: send again, or send fewer events at once"
-            ) from None
-        except (errors.ParseException, OSError) as error:
-            raise BadUpload(
-                Reason.MALFORMED, "the body broke off or is wrongly chunked: send it again, whole", str(error)[:200]
-            ) from None
-        if self._left is None:
-            self.is_finished = not data
-        else:
-            self._left -= len(data)
-            self.is_finished = self._left == 0
-        return data
-
-
-class _SlowBody(Exception):
-    """The body's deadline passed."""
-
-
 class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     """One worker process: its listeners, its connections, its life."""
 
@@ -110,6 +71,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def run(self) -> None:
         """Serve until told to stop, then drain."""
+        # Here and not at the head: by now everything is patched, and what is on the disk is what this generation runs.
+        from collector.receiver.timed_body import TimedBody
+
+        self._timed_body = TimedBody
         runtime = self.wsgi.runtime
         servers = [self._listen(sock, role) for sock, role in zip(self.sockets, ROLES, strict=False)]
         heart = gevent.spawn(self._beat)
@@ -146,8 +111,11 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             server.stop_accepting()
             # A connection whose handshake is done would be reset by the close: serve it first.
             while (waiting := server.do_read()) is not None:
+                self._busy.add(waiting[0])
                 server.do_handle(*waiting)
             server.close()
+        # Connections that were accepted a moment ago have not begun: they are neither idle nor busy yet.
+        gevent.sleep(0)
 
     def _see_off(self, deadline: float) -> None:
         """Answer what is under way or still asks, close what stays silent, and cut off what does not end."""
@@ -207,13 +175,13 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         head = unreader.take_buffered()
         limit = self.wsgi.runtime.times.max_header_bytes
         deadline = time.monotonic() + _HEAD_DEADLINE_S
-        while b"\r\n\r\n" not in head and b"\n\n" not in head:
-            if len(head) > limit:
-                break
+        while (end := head.find(b"\r\n\r\n", 0, limit + 4)) < 0 and len(head) <= limit and not _is_smuggling(head):
             if not head:
+                self._busy.discard(client)
                 self._idle.add(client)
                 client.settimeout(self.cfg.keepalive)
             else:
+                self._busy.add(client)
                 client.settimeout(max(0.001, deadline - time.monotonic()))
             try:
                 data = client.recv(_HEAD_STEP_BYTES)
@@ -230,7 +198,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             head += data
         self._busy.add(client)
         client.settimeout(None)
-        if head.find(b"\r\n\r\n", 0, limit + 4) < 0 and len(head) > limit:
+        if _is_smuggling(head[: end if end >= 0 else None]):
+            self._refuse(client, 400, "Bad Request", "a line of the head is folded, or does not end in CR LF")
+            return False
+        if end < 0:
             self._refuse(client, 431, "Request Header Fields Too Large", f"the head is over {limit} bytes")
             return False
         unreader.unread(head)
@@ -240,7 +211,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         """Answer one request; tell whether the connection may carry another."""
         started = time.monotonic()
         response, environ = wsgi.create(request, client, addr, door.name, self.cfg)
-        body = TimedBody(request.body, _length(request), started + self.wsgi.runtime.times.body_deadline_s)
+        body = self._timed_body(request.body, _length(request), started + self.wsgi.runtime.times.body_deadline_s)
         environ["wsgi.input"] = body
         environ["wsgi.multithread"] = True
         environ["collector.listener"] = door.role
@@ -255,16 +226,17 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
                 parts.close()
         if self._stopping or not self.alive or not body.is_finished:
             response.force_close()
-        client.sendall(_head(response, len(answer)) + (b"" if request.method == "HEAD" else answer))
-        if response.should_close():
-            self._linger(client, body)
-            return False
-        return True
+        # A client that does not read its answer must not hold its place for ever.
+        client.settimeout(self.wsgi.runtime.times.body_deadline_s)
+        is_head = request.method == "HEAD"
+        client.sendall(_head(response, None if is_head else len(answer)) + (b"" if is_head else answer))
+        client.settimeout(None)
+        if not body.is_finished:
+            self._linger(client)
+        return not response.should_close()
 
-    def _linger(self, client: Any, body: TimedBody) -> None:
+    def _linger(self, client: Any) -> None:
         """Read on for a while: closing on unread bytes is a reset, which can destroy the answer on its way."""
-        if body.is_finished:
-            return
         with suppress(OSError):
             client.shutdown(socket.SHUT_WR)
             until, left = time.monotonic() + _LINGER_S, _LINGER_BYTES
@@ -283,8 +255,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         with suppress(OSError):
+            client.settimeout(_LINGER_S)
             client.sendall(head.encode() + body)
-            self._linger(client, TimedBody(None, None, 0.0))
+            self._linger(client)
 
 
 def _length(request: Any) -> int | None:
@@ -293,9 +266,19 @@ def _length(request: Any) -> int | None:
     return next((int(value) for name, value in request.headers if name == "CONTENT-LENGTH"), 0)
 
 
-def _head(response: Any, length: int) -> bytes:
+def _is_smuggling(head: bytes) -> bool:
+    """Tell whether a head has what two parsers may read in two ways; the one in C lets both pass."""
+    return head.count(b"\n") != head.count(b"\r\n") or b"\r\n " in head or b"\r\n\t" in head
+
+
+def _head(response: Any, length: int | None) -> bytes:
+    """Render the head of an answer; without `length` the application's own Content-Length stays."""
     response.response_length, response.chunked = length, False
-    fields = [f"{name}: {value}\r\n" for name, value in response.headers if name.lower() != "content-length"]
-    if response.status_code not in (204, 304):
-        fields.append(f"Content-Length: {length}\r\n")
+    if length is None:
+        response.response_length = 0
+        fields = [f"{name}: {value}\r\n" for name, value in response.headers]
+    else:
+        fields = [f"{name}: {value}\r\n" for name, value in response.headers if name.lower() != "content-length"]
+        if response.status_code not in (204, 304):
+            fields.append(f"Content-Length: {length}\r\n")
     return "".join([*response.default_headers(), *fields, "\r\n"]).encode("latin-1")

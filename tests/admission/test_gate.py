@@ -130,7 +130,7 @@ def test_a_single_tenant_may_use_all(root: Path) -> None:
     held = world.fill(A)
     world.close()
 
-    assert LIMIT - 1000 <= held <= LIMIT
+    assert LIMIT * 0.99 - 1000 <= held <= LIMIT
 
 
 def test_who_comes_later_reaches_the_same_part(world: World) -> None:

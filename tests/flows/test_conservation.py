@@ -97,7 +97,7 @@ class Conservation(RuleBasedStateMachine):
     def worker_dies(self, worker: int) -> None:
         """As kill -9 does it: no method of ours runs, the kernel closes the files and frees the lock."""
         spool, _ = self.workers.pop(worker)
-        for holding in [spool._own, *spool._adopted]:
+        for holding in list(spool._holdings()):
             holding.close()
         self.start_worker()
 

@@ -28,7 +28,7 @@ from collector.errors import BadUpload
 from collector.outcome import Reason
 from collector.receiver.admin import Admin
 from collector.receiver.app import LISTENER, BodyLimits, Doors, admin_app, device_app
-from collector.receiver.body import BodyRoom, read_body
+from collector.receiver.body import BodyRoom, Place, read_body
 from collector.receiver.upload import Intake, UploadLimits
 from collector.telemetry.metrics import Metrics
 from collector.tenant import Tenant
@@ -38,7 +38,7 @@ from tests.fakes import FakeClock, RecordingSignals
 TENANT = Tenant(id="dev", keys=(sha256(b"dev-key").hexdigest(),))
 KEY = {"Authorization": "Bearer dev-key"}
 TOKEN = {"Authorization": "Bearer sesame"}
-MAX_UPLOAD = 4096
+MAX_UPLOAD = 128 * 1024
 UPLOADS = ["/v1/events", "/1/upload"]
 
 
@@ -72,8 +72,8 @@ class World:
         counts = Metrics(worker="w1")
         counts.inc("collector_batches_delivered_total", ("default",), 3)
         admin = Admin(gate=self.gate, spool=self.spool, tenants=tenants, snapshot=counts.snapshot, token=token)
-        limits = BodyLimits(max_upload_bytes=MAX_UPLOAD, max_bodies_bytes=16 * MAX_UPLOAD, trusted_hops=0)
-        self.device_app, self.admin_app = device_app(intake, admin, limits), admin_app(admin)
+        limits = BodyLimits(max_upload_bytes=MAX_UPLOAD, max_bodies_bytes=4 * MAX_UPLOAD, trusted_hops=0)
+        self.device_app, self.admin_app = device_app(intake, admin, limits), admin_app(admin, self.signals)
         self.device, self.admin = self.device_app.test_client(), self.admin_app.test_client()
         self._closing = (self.spool, quota, tenants)
 
@@ -426,6 +426,10 @@ class Dribble:
         return part
 
 
+#: Room enough for every body of these tests.
+PLACE = Place(BodyRoom(1 << 30))
+
+
 @given(size=st.integers(0, 300), step=st.integers(1, 400), limit=st.integers(0, 300), chunked=st.booleans())
 def test_a_body_is_read_whole_or_refused(size: int, step: int, limit: int, chunked: bool) -> None:
     """Half a body that passes for a whole one is an upload half lost, answered with 200."""
@@ -433,11 +437,11 @@ def test_a_body_is_read_whole_or_refused(size: int, step: int, limit: int, chunk
     stream = Dribble(body, step)
     length = None if chunked else size
     if size <= limit:
-        assert body == read_body(stream, length, limit)
+        assert body == read_body(stream, length, limit, PLACE)
         assert size == stream.given
         return
     with pytest.raises(BadUpload) as refused:
-        read_body(stream, length, limit)
+        read_body(stream, length, limit, PLACE)
 
     assert Reason.TOO_LARGE == refused.value.reason
     assert stream.given <= (limit + 1 if chunked else 0)
@@ -447,7 +451,7 @@ def test_a_body_is_read_whole_or_refused(size: int, step: int, limit: int, chunk
 def test_a_body_shorter_than_its_length_is_refused(size: int, missing: int, step: int) -> None:
     """gunicorn hands it over as if it were whole."""
     with pytest.raises(BadUpload) as refused:
-        read_body(Dribble(b"x" * size, step), size + missing, 1000)
+        read_body(Dribble(b"x" * size, step), size + missing, 1000, PLACE)
 
     assert Reason.MALFORMED == refused.value.reason
     assert f"{size} of the {size + missing} bytes" in refused.value.message
@@ -457,26 +461,37 @@ def test_no_more_is_read_than_the_body_has() -> None:
     """What follows on the connection is the next request."""
     stream = Dribble(b"12345GET / HTTP/1.1", 100)
 
-    assert b"12345" == read_body(stream, 5, 100)
+    assert b"12345" == read_body(stream, 5, 100, PLACE)
     assert 5 == stream.given
 
 
 def test_room_for_bodies_is_given_back_however_the_reading_ends() -> None:
     """Room that is not given back is gone until the worker dies."""
-    room = BodyRoom(100)
-
-    def crowded() -> BadUpload:
-        return BadUpload(Reason.BACKPRESSURE, "crowded")
-
-    with room.hold(60, crowded):
-        with pytest.raises(BadUpload), room.hold(41, crowded):
-            raise AssertionError("there was no room")
-        with pytest.raises(ValueError, match="broken"), room.hold(40, crowded):
-            assert 100 == room.held
+    room = BodyRoom(100_000)
+    with room.hold() as first:
+        first.grow(100_000)
+        held = room.held
+        with pytest.raises(BadUpload) as refused, room.hold() as second:
+            second.grow(100_000)
+        assert held == room.held
+        with pytest.raises(ValueError, match="broken"), room.hold() as third:
+            third.grow(40_000)
             raise ValueError("broken")
-        assert 60 == room.held
+        assert held == room.held
 
+    assert Reason.BACKPRESSURE == refused.value.reason
     assert 0 == room.held
+
+
+def test_large_bodies_that_stall_do_not_keep_small_uploads_out() -> None:
+    """What is announced is not counted, only what arrived, and the first bytes of each body are free."""
+    room = BodyRoom(100_000)
+    with room.hold() as large:
+        large.grow(130_000)
+        with room.hold() as small:
+            small.grow(30_000)
+
+        assert 100_000 >= room.held
 
 
 def test_bodies_together_are_bounded(world: World) -> None:
@@ -484,15 +499,17 @@ def test_bodies_together_are_bounded(world: World) -> None:
     answers: list[Any] = []
 
     class Nested:
-        """While this body is read, the next upload comes."""
+        """While the second part of this body is awaited, the next upload comes."""
 
         def __init__(self, depth: int) -> None:
             self.depth = depth
+            self.given = 0
 
-        def read(self, *_: object) -> bytes:
-            if self.depth:
+        def read(self, size: int) -> bytes:
+            if self.depth and self.given:
                 answers.append(send(self.depth - 1))
-            return b"x" * MAX_UPLOAD
+            self.given += size
+            return b"x" * size
 
     def send(depth: int) -> str:
         environ = EnvironBuilder(path="/v1/events", method="POST", headers=Headers(KEY)).get_environ()
