@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-inp
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system bench fmt check green image clean
+.PHONY: help run test test-system soak bench fmt check green image clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ test: check ## lint, types, and every test that needs only Python packages
 test-system: .venv/.test ## tests with namespaces, real tmpfs mounts and strace; installs those when it may
 	@sh tests/system/install
 	@$(BIN)/python -m pytest -q -rs -m system
+
+soak: .venv/.test ## ten minutes of uploads while workers are killed and the server is reloaded, and the count
+	@$(BIN)/python -m tests.system.soak --seconds 600 --kill-every 20 --hup-every 60
 
 bench: .venv/.run ## measure this machine and print the table of performance
 	@$(BIN)/python -m bench

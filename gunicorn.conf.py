@@ -12,6 +12,7 @@ by a child process, and handed to the workers in one environment variable: all w
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -67,6 +68,12 @@ logconfig_dict = {
 }
 
 
+def post_fork(server, worker):
+    """Let a worker that is told to stop while it starts stop at once: the master's handler would swallow the signal."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def post_worker_init(worker):
     """Start what lives in a worker: it is forked, patched and has its application, and accepts nothing yet."""
     worker.wsgi.runtime.start()
@@ -77,3 +84,10 @@ def worker_exit(server, worker):
     runtime = getattr(getattr(worker, "wsgi", None), "runtime", None)
     if runtime is not None:
         runtime.close()
+
+
+def on_exit(server):
+    """Say what became of everything; the master is at its end, so what it imports now nobody inherits."""
+    from collector.receiver.farewell import tell_drain_done
+
+    tell_drain_done()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import click
 
@@ -199,7 +200,7 @@ def _first_steps(settings: Settings, cwd: Path) -> str:
     )
     if not settings.sink.startswith("file:"):
         return f"Try it:\n\n{curl}\n\nThe event comes out of {settings.sink}\n"
-    directory = Path(settings.sink.removeprefix("file:").partition("?")[0])
+    directory = Path(unquote(settings.sink.removeprefix("file:").partition("?")[0]))
     shown = directory.relative_to(cwd) if directory.is_relative_to(cwd) else directory
     return f"Try it:\n\n{curl}\n\nThe event is then in {shown}/tenant=dev/date=…/hour=…/*.ndjson.zst\n"
 

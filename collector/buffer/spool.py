@@ -128,6 +128,8 @@ class Spool:
         """Seal and let go; an empty directory is folded into the books. Safe to call twice."""
         self.seal_all()
         for holding in self._holdings():
+            for segment in list(holding.segments.values()):
+                holding.discard_if_settled(segment)
             if not holding.segments:
                 with contextlib.suppress(OSError):
                     self.books.retire(holding.directory)
@@ -278,18 +280,6 @@ class Spool:
         """Hold the books against the segments; a difference is an alarm."""
         for holding in self._holdings():
             holding.ledger.audit(holding.pending)
-
-    def totals(self) -> dict[str, int]:
-        """Sum the accounts of the worker's own directory."""
-        return self._own.ledger.totals() if self._own else {}
-
-    def pending(self) -> dict[str, int]:
-        """Count the events without a fate that this worker holds, its own and adopted ones, by tenant."""
-        sums: dict[str, int] = {}
-        for holding in self._holdings():
-            for tenant_id, count in holding.pending.items():
-                sums[tenant_id] = sums.get(tenant_id, 0) + count
-        return sums
 
     @property
     def directory(self) -> Path | None:

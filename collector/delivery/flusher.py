@@ -92,6 +92,7 @@ class Flusher:
         self._breathe = breathe
         self._wake = threading.Event()
         self._closed = False
+        self._ticking = False
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -128,6 +129,16 @@ class Flusher:
 
     def tick(self) -> None:
         """Seal what is due, and start as many batches as the lanes have places for."""
+        if self._ticking:
+            # A tick breathes in the middle; a second one, of a drain, would read the same segments again.
+            return
+        self._ticking = True
+        try:
+            self._tick()
+        finally:
+            self._ticking = False
+
+    def _tick(self) -> None:
         now = self._clock.monotonic()
         self._seal(now)
         waiting: dict[str, list[tuple[Holding, Segment]]] = {}

@@ -102,21 +102,11 @@ class Runtime:
         self._gate.draining = True
 
     def finish(self, budget_s: float) -> None:
-        """Send on what is in the spool while there is time, say what became of it all, and close."""
+        """Send on what is in the spool while there is time, say whether that was all, and close."""
         if self._started and not self._closed:
             self._gate.draining = True
             self._flusher.drain(budget_s)
-            totals = self._spool.totals()
-            left = sum(self._spool.pending().values())
-            self._signals.drain_done(
-                accepted=totals.get("accepted", 0),
-                delivered=totals.get("delivered", 0),
-                rescued=totals.get("rescued", 0),
-                rejected_by_sink=totals.get("rejected_by_sink", 0),
-                dropped=totals.get("dropped", 0),
-                left=left,
-            )
-            self._signals.worker_stopped(self._spool.owner, left == 0)
+            self._signals.worker_stopped(self._spool.owner, self._spool.is_empty)
         self.close()
 
     def close(self) -> None:

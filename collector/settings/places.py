@@ -63,9 +63,9 @@ def is_on_one_of(directory: str, mounts: Iterable[str]) -> bool:
 
 
 def nearest_existing(directory: str) -> Path:
-    """Return the directory itself or the nearest folder above it that exists."""
+    """Return the directory itself or the nearest folder above it that exists, as far as this user may look."""
     place = Path(os.path.realpath(directory))
-    while not place.exists():
+    while not os.path.exists(place):
         place = place.parent
     return place
 

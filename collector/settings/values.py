@@ -227,7 +227,7 @@ def sink_url(cwd: Path) -> Parse:
             rest = slash + below
         if not rest.partition("?")[0] or rest.startswith("~") or "#" in rest or not rest.isprintable():
             raise ValueError(f"{quoted(raw)} names no directory; write for example file:data or file:/var/lib/data")
-        return f"file:{rest}" if rest.startswith("/") else f"file:{quote(str(cwd))}/{rest}"
+        return f"file:{rest}" if rest.startswith("/") else f"file:{quote(str(cwd)).rstrip('/')}/{rest}"
 
     return parse
 

@@ -64,25 +64,27 @@ class Totals(msgspec.Struct, frozen=True):
             if row.get("accepted", 0) != sum(count for name, count in row.items() if name != "accepted")
         ]
 
+    def outcomes(self) -> counters.Row:
+        """Add the tenants up, and fold the columns into outcomes: accepted, each `Outcome`, pending."""
+        return _outcomes(self.total)
+
     def as_json(self) -> dict[str, object]:
         """Return what `GET /ledger` answers."""
-        return {
-            "balanced": self.balanced,
-            **outcomes(self.total),
-            "tenants": {tenant_id: outcomes(row) for tenant_id, row in sorted(self.tenants.items())},
-        }
+        tenants = {tenant_id: _with_reasons(row) for tenant_id, row in sorted(self.tenants.items())}
+        return {"balanced": self.balanced, **_with_reasons(self.total), "tenants": tenants}
 
 
-def outcomes(row: counters.Row) -> dict[str, object]:
-    """Fold the columns of a row into outcomes, with the reasons of what did not arrive beside them."""
-    folded: dict[str, object] = {"accepted": row.get("accepted", 0)}
+def _outcomes(row: counters.Row) -> counters.Row:
+    folded = {"accepted": row.get("accepted", 0)}
     for outcome in Outcome:
         folded[outcome.value] = sum(row.get(fate.name, 0) for fate in FATES if fate.outcome is outcome)
     folded["pending"] = row.get("pending", 0)
-    folded["reasons"] = {
-        fate.name: row[fate.name] for fate in FATES if fate.reason is not None and row.get(fate.name, 0)
-    }
     return folded
+
+
+def _with_reasons(row: counters.Row) -> dict[str, object]:
+    lost = {fate.name: row[fate.name] for fate in FATES if fate.reason is not None and row.get(fate.name, 0)}
+    return {**_outcomes(row), "reasons": lost}
 
 
 def _add(sums: counters.Row, row: counters.Row) -> None:

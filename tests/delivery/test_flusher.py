@@ -25,10 +25,19 @@ BOUNDS = Bounds(task_bytes=1 << 20, worker_bytes=1 << 20, segment_bytes=4096)
 class World:
     """A spool, a flusher and their sinks; `spawned` holds what the flusher started, unless it runs at once."""
 
-    def __init__(self, root: Path, clock: FakeClock, signals: RecordingSignals, **sinks: Sink) -> None:
+    def __init__(
+        self,
+        root: Path,
+        clock: FakeClock,
+        signals: RecordingSignals,
+        *,
+        bounds: Bounds = BOUNDS,
+        concurrency: int = 2,
+        **sinks: Sink,
+    ) -> None:
         self.clock = clock
         self.signals = signals
-        self.spool = Spool(root, "w1", BOUNDS, clock=clock, signals=signals)
+        self.spool = Spool(root, "w1", bounds, clock=clock, signals=signals)
         self.spool.start()
         self.spawned: list[Callable[[], None]] = []
         self.sinks = sinks
@@ -40,9 +49,14 @@ class World:
             clock=self.clock,
             signals=self.signals,
             max_age_s=1.0,
-            concurrency=2,
+            concurrency=concurrency,
             spawn=self.spawn,
+            breathe=self.breathe,
         )
+
+    def breathe(self) -> None:
+        """Let the other greenlet, the one that drains, have its turn in the middle of a read."""
+        self.flusher.tick()
 
     def spawn(self, run: Callable[[], None]) -> None:
         if self.is_held_back:
@@ -285,6 +299,26 @@ def test_a_segment_of_a_route_that_is_no_more_leaves_by_the_default_one(world: W
     world.tick(1.0)
 
     assert [b"1"] == sink.lines
+
+
+def test_two_ticks_that_cross_read_no_segment_twice(
+    root: Path, clock: FakeClock, signals: RecordingSignals, sink: ScriptedSink
+) -> None:
+    """A tick breathes while it reads; a drain ticks beside the loop. Twice read is twice delivered."""
+    bounds = Bounds(1 << 20, 1 << 20, segment_bytes=1 << 16)
+    world = World(root, clock, signals, bounds=bounds, concurrency=8, default=sink)
+    for _ in range(3):
+        for n in range(300):
+            world.put(b"%d" % n)
+        world.spool.seal_all()
+    world.held_back()
+    world.tick(1.0)
+    while world.spawned:
+        world.spawned.pop(0)()
+        world.tick(1.0)
+
+    assert 900 == len(sink.lines)
+    assert world.spool.is_empty
 
 
 def test_a_drain_sends_everything_on_and_ends_in_time_if_it_can_not(
