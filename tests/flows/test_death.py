@@ -140,9 +140,9 @@ def test_a_worker_that_dies_at_any_line_loses_nothing_and_its_books_are_exact(
 
         assert died
         assert not set(acked + more) - set(found), f"lost after a death at line {line}"
-        assert set(found.values()) == {1}, f"delivered twice after a death at line {line}"
+        assert set(found.values()) <= {1}, f"delivered twice after a death at line {line}"
         assert totals.balanced
-        assert len(found) == totals.total["accepted"] == totals.total["delivered"]
+        assert len(found) == totals.outcomes()["accepted"] == totals.outcomes()["delivered"]
         assert not signals.named("ledger_imbalance")
         assert not signals.named("events_lost")
         assert totals.tenants == spool.books.totals().tenants

@@ -143,7 +143,7 @@ class World:
 
     @property
     def accepted(self) -> int:
-        return self.spool.books.totals().total["accepted"]
+        return self.spool.books.totals().outcomes()["accepted"]
 
 
 @pytest.fixture

@@ -430,18 +430,14 @@ def test_a_stop_drains_says_so_and_ends_with_0(tmp_path: Path) -> None:
     """The operator reads in one line that nothing was left behind."""
     with Server(tmp_path, workers=2, flush_interval_s=60) as server:
         kept = [event_id for n in range(20) for event_id in ids([{"id": str(n)}], server.post([{"id": str(n)}]))]
-        began = time.monotonic()
 
         assert 0 == server.stop()
 
-        drained = server.logged("drain.done")
+        (drained,) = server.logged("drain.done")
 
-        assert 2 == len(drained)
-        assert 20 == sum(line["accepted"] for line in drained) == sum(line["delivered"] for line in drained)
-        assert [0, 0] == [line["left"] for line in drained]
+        assert [True, True] == [line["clean"] for line in server.logged("worker.stopped")]
+        assert {"accepted": 20, "delivered": 20, "dropped": 0, "left": 0}.items() <= drained.items()
         assert kept == sorted((event["id"] for event in server.events()), key=int)
-        # Its budget is 4 s; gunicorn looks at its children once a second or so.
-        assert time.monotonic() - began < 30
 
 
 def test_a_stop_is_not_held_up_by_a_sink_that_is_away(tmp_path: Path) -> None:
