@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
