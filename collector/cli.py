@@ -187,6 +187,8 @@ def _notes(settings: Settings) -> list[str]:
     notes = []
     if (kind := file_system_type(settings.spool_dir)) != "tmpfs":
         notes.append(f"{settings.spool_dir} is on {kind}, not on tmpfs: every upload waits for that")
+    if settings.rescue_sink is not None:
+        notes.append("COLLECTOR_RESCUE_SINK has no effect in this build: a batch waits in the spool for its own sink")
     if settings.hec_url is not None:
         notes.append("COLLECTOR_HEC_URL has no effect in this build: logs go to the standard output only")
     return notes

@@ -120,8 +120,9 @@ def _take(intake: Intake, protocol: Protocol, request: Request, tenant: Tenant, 
         events=decoded.events,
     )
     rejected = decoded.rejected
-    for code, times in Counter(rejection.code for rejection in rejected).items():
-        intake.signals.events_rejected(tenant.id, protocol.name, code, times)
+    if rejected:
+        for code, times in Counter(rejection.code for rejection in rejected).items():
+            intake.signals.events_rejected(tenant.id, protocol.name, code, times)
     if count:
         refused = _keep(intake, tenant, envelope, wanted=ack is Ack.SINK)
         if isinstance(refused, Verdict):
@@ -147,6 +148,7 @@ def _keep(intake: Intake, tenant: Tenant, envelope: Envelope, *, wanted: bool) -
     ticket = segment.ticket(span)
     intake.wake_flusher()
     if not ticket.wait(intake.limits.ack_timeout_s):
+        intake.signals.upload_unconfirmed(tenant.id, envelope.protocol, envelope.receipt, len(envelope.events))
         return intake.gate.unconfirmed()
     return [
         Rejection(envelope.events[n].index, reason, "the sink refuses this event for good")

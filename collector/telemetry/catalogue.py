@@ -49,6 +49,7 @@ METRICS: dict[str, Metric] = {
         Metric("collector_upload_events_total", _C, "Events of uploads that were taken.", _TP),
         Metric("collector_upload_bytes_total", _C, "Bytes of events that were taken, as kept in the spool.", _TP),
         Metric("collector_uploads_refused_total", _C, "Uploads refused; the device keeps them.", (*_TP, "reason")),
+        Metric("collector_uploads_unconfirmed_total", _C, "Uploads whose sink did not confirm in time.", _TP),
         Metric("collector_events_rejected_total", _C, "Events refused in uploads that were taken.", (*_TP, "reason")),
         Metric("collector_request_seconds", _H, "Time from head to answer of an upload.", ("protocol",), _REQUEST_S),
         Metric("collector_batches_delivered_total", _C, "Batches that a sink confirmed.", ("route",)),
@@ -110,12 +111,12 @@ SIGNALS: dict[str, Signal] = {
         ),
         Signal(
             "worker.stopped", ("info", "warning"), ("collector_worker_stops_total",), ("owner", "clean"),
-            "A worker ends. Not clean: something of it could not be closed, and its spool is adopted later.",
+            "A worker has drained and ends. Not clean: events are left in its spool, for another worker to adopt.",
         ),
         Signal(
             "drain.done", ("info", "warning"), ("collector_drains_total",),
             ("accepted", "delivered", "rescued", "rejected_by_sink", "dropped", "left"),
-            "A worker was told to stop and has drained; what is left waits in the spool for another worker.",
+            "All workers have stopped: the ledger of the task; what is left waits in the spool for the next start.",
         ),
         Signal(
             "upload.accepted", (),
@@ -124,12 +125,17 @@ SIGNALS: dict[str, Signal] = {
         ),
         Signal(
             "upload.refused", ("warning",), ("collector_uploads_refused_total",),
-            ("tenant_id", "protocol", "reason", *SPAN),
-            "Uploads were refused; the devices keep them. No tenant_id: the key is unknown.",
+            ("tenant", "protocol", "reason", *SPAN),
+            "Uploads were refused; the devices keep them. No tenant: the key is unknown.",
+        ),
+        Signal(
+            "upload.unconfirmed", ("warning",), ("collector_uploads_unconfirmed_total",),
+            ("tenant", "protocol", "receipt", "events"),
+            "A sink did not confirm in time: the upload was answered 503, and its events arrive all the same.",
         ),
         Signal(
             "events.rejected", ("warning",), ("collector_events_rejected_total",),
-            ("tenant_id", "protocol", "code", *SPAN),
+            ("tenant", "protocol", "reason", *SPAN),
             "Events of taken uploads were refused; the answers named them.",
         ),
         Signal(
@@ -147,7 +153,7 @@ SIGNALS: dict[str, Signal] = {
         ),
         Signal(
             "events.lost", ("error", "warning"), ("collector_events_lost_total",),
-            ("tenant_id", "outcome", "reason", "count", "segment"),
+            ("tenant", "outcome", "reason", "count", "segment"),
             "Taken events will not arrive: dropped (error), or rejected by the sink for good (warning).",
         ),
         Signal(
@@ -169,7 +175,7 @@ SIGNALS: dict[str, Signal] = {
         ),
         Signal(
             "ledger.imbalance", ("error",), ("collector_ledger_imbalances_total",),
-            ("tenant_id", "accepted", "accounted"), "Events are without a fate, or have two: a defect of Collector's.",
+            ("tenant", "accepted", "accounted"), "Events are without a fate, or have two: a defect of Collector's.",
         ),
         Signal(
             "tenants.loaded", ("info",), ("collector_tenants", "collector_tenants_reloads_total"),

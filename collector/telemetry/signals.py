@@ -96,6 +96,13 @@ class Signals:
         self._metrics.inc("collector_uploads_refused_total", (tenant_id or "", protocol, reason))
         self._gather("upload.refused", (tenant_id, protocol, reason))
 
+    def upload_unconfirmed(self, tenant_id: str, protocol: str, receipt: str, events: int) -> None:
+        """An upload waited for its sink in vain; its receipt finds its events once they arrive."""
+        self._metrics.inc("collector_uploads_unconfirmed_total", (tenant_id, protocol))
+        self._say["warning"](
+            "upload.unconfirmed", tenant=tenant_id, protocol=protocol, receipt=receipt, events=events
+        )
+
     def events_rejected(self, tenant_id: str, protocol: str, code: Reason, count: int) -> None:
         """So many events of an upload that was taken were not."""
         self._metrics.inc("collector_events_rejected_total", (tenant_id, protocol, code), count)
@@ -129,7 +136,7 @@ class Signals:
         """So many events that had been taken were settled without arriving."""
         self._metrics.inc("collector_events_lost_total", (tenant_id, outcome, reason), count)
         self._say["warning" if outcome == Outcome.REJECTED_BY_SINK else "error"](
-            "events.lost", tenant_id=tenant_id, outcome=outcome, reason=reason, count=count, segment=segment
+            "events.lost", tenant=tenant_id, outcome=outcome, reason=reason, count=count, segment=segment
         )
 
     # -- the spool and the ledger --------------------------------------------------------------------------
@@ -168,7 +175,7 @@ class Signals:
     def ledger_imbalance(self, tenant_id: str, accepted: int, accounted: int) -> None:
         """A tenant's events and their fates do not add up."""
         self._metrics.inc("collector_ledger_imbalances_total")
-        self._say["error"]("ledger.imbalance", tenant_id=tenant_id, accepted=accepted, accounted=accounted)
+        self._say["error"]("ledger.imbalance", tenant=tenant_id, accepted=accepted, accounted=accounted)
 
     # -- the rest ------------------------------------------------------------------------------------------
 

@@ -404,8 +404,10 @@ def test_a_sink_that_never_confirms_is_a_503_and_the_events_arrive_all_the_same(
 
     assert (503, "backpressure") == (reply.status, fields(reply)["error"])
     assert 1 <= retry_after(reply) <= 5
-    assert ["a"] == [json.loads(line)["id"] for line in world.deliver()]
+    (line,) = map(json.loads, world.deliver())
+    assert "a" == line["id"]
     assert 1 == world.accepted
+    assert [line["receipt"]] == [told["receipt"] for told in world.signals.named("upload_unconfirmed")]
     world.close()
 
 

@@ -23,6 +23,9 @@ from tests.fakes import FakeClock, RecordingSignals
 
 STARTED = "2026-01-02T03:04:05.678901Z"
 
+# What an argument is called on the line, where it is not called the same.
+FIELD = {"tenant_id": "tenant", "code": "reason"}
+
 # Arguments for every signal. A signal with two levels is here twice.
 CALLS: list[tuple[str, dict[str, Any], str | None]] = [
     ("worker.started", {"pid": 7, "owner": "w1"}, "info"),
@@ -41,6 +44,11 @@ CALLS: list[tuple[str, dict[str, Any], str | None]] = [
     ("upload.accepted", {"tenant_id": "acme", "protocol": "native", "events": 3, "bytes": 90}, None),
     ("upload.refused", {"tenant_id": "acme", "protocol": "native", "reason": Reason.OVER_QUOTA}, "warning"),
     ("upload.refused", {"tenant_id": None, "protocol": "native", "reason": Reason.UNKNOWN_KEY}, "warning"),
+    (
+        "upload.unconfirmed",
+        {"tenant_id": "acme", "protocol": "native", "receipt": "01a20600-c614-70ea-9b7c-7d6350bd5503", "events": 3},
+        "warning",
+    ),
     (
         "events.rejected",
         {"tenant_id": "acme", "protocol": "native", "code": Reason.TOO_LARGE, "count": 2},
@@ -173,7 +181,9 @@ def test_a_signal_is_the_line_and_the_metrics_that_are_declared(
     for line in lines:
         assert {"ts", "level", "event", *SIGNALS[name].fields} == set(line)
         said = {field: value for field, value in arguments.items() if name != "internal.error" or field != "error"}
-        assert said == {field: line[field] for field in said}
+        assert {FIELD.get(name, name): value for name, value in said.items()} == {
+            FIELD.get(name, name): line[FIELD.get(name, name)] for name in said
+        }
 
 
 @pytest.mark.parametrize(("name", "arguments"), [call[:2] for call in CALLS])
@@ -239,10 +249,10 @@ def test_refusals_are_counted_at_once_and_told_once_a_flush_with_count_and_times
     assert 3 == world.metrics.value("collector_uploads_refused_total", ("", "native", "unknown_key"))
     world.signals.flush()
     strangers, acme = world.lines()
-    assert (None, "unknown_key", 3) == (strangers["tenant_id"], strangers["reason"], strangers["count"])
+    assert (None, "unknown_key", 3) == (strangers["tenant"], strangers["reason"], strangers["count"])
     assert STARTED == strangers["first"]
     assert "2026-01-02T03:04:06.178901Z" == strangers["last"]
-    assert ("acme", "over_quota", 1) == (acme["tenant_id"], acme["reason"], acme["count"])
+    assert ("acme", "over_quota", 1) == (acme["tenant"], acme["reason"], acme["count"])
 
 
 def test_a_flush_starts_the_count_anew_and_one_without_news_says_nothing(world: World) -> None:
@@ -266,7 +276,7 @@ def test_rejected_events_are_told_by_their_sum(world: World) -> None:
     world.signals.events_rejected("acme", "native", Reason.NOT_AN_OBJECT, 1)
     world.signals.flush()
 
-    assert [("too_large", 7), ("not_an_object", 1)] == [(line["code"], line["count"]) for line in world.lines()]
+    assert [("too_large", 7), ("not_an_object", 1)] == [(line["reason"], line["count"]) for line in world.lines()]
     assert 7 == world.metrics.value("collector_events_rejected_total", ("acme", "native", "too_large"))
 
 
@@ -299,7 +309,7 @@ def test_however_many_kinds_there_are_lines_are_bounded_and_counts_add_up(
     # Beside the five, one overflow for each of the two signals.
     assert len(lines) <= 7
     assert len(refusals) == sum(line["count"] for line in lines)
-    folded = sum(line["count"] for line in lines if line["tenant_id"] == OVERFLOW)
+    folded = sum(line["count"] for line in lines if line["tenant"] == OVERFLOW)
     assert folded == world.metrics.value("collector_log_keys_folded_total")
     assert all({"ts", "level", "event", *SIGNALS[line["event"]].fields} == set(line) for line in lines)
 
