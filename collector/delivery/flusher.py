@@ -152,11 +152,14 @@ class Flusher:
                 self._fill(lane, waiting.get(lane.route, []))
 
     def _seal(self, now: float) -> None:
+        # A route that is behind gains nothing by one more segment: the open one goes on to grow, up to its size, and
+        # the batches with it.
+        behind = {segment.route for _, segment in self._spool.sealed()}
         for segment in self._spool.open_segments():
             if not segment.size:
                 continue
             lane = self._lanes.get(segment.route)
-            is_due = now - segment.opened_at >= self._max_age_s
+            is_due = now - segment.opened_at >= self._max_age_s and segment.route not in behind
             # Uploads that wait are written together: while one group is on its way, the next one gathers.
             if is_due or (segment.wanted and (lane is None or not lane.wanted_under_way())):
                 self._spool.seal(segment.route)

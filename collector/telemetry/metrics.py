@@ -286,15 +286,15 @@ def ledger_families(totals: Mapping[str, Mapping[str, int]]) -> list[Family]:
     """
     Make families of the ledger: by tenant, a number for `accepted`, `pending` and each `outcome.Fate.name`.
 
-    They are gauges, for `pending` falls; the others only rise while the spool lives.
+    They are gauges, for `pending` falls. A loss that a tenant never had has no line: there may be many tenants.
     """
-    labels = ("tenant", "state", "reason")
-    events = GaugeMetricFamily("collector_ledger_events", "Events of the ledger by what became of them.", labels=labels)
-    balanced = True
+    help_, labels = "Events of the ledger by what became of them.", ("tenant", "state", "reason")
+    events = GaugeMetricFamily("collector_ledger_events", help_, labels=labels)
     for tenant_id, row in sorted(totals.items()):
         for column, count in row.items():
             state, _, reason = column.partition(":")
-            events.add_metric((tenant_id, state, reason), count)
-        balanced &= row.get("accepted", 0) == sum(count for column, count in row.items() if column != "accepted")
+            if count or not reason:
+                events.add_metric((tenant_id, state, reason), count)
+    balanced = all(2 * row.get("accepted", 0) == sum(row.values()) for row in totals.values())
     help_ = "1 if accepted = delivered + rescued + rejected_by_sink + dropped + pending for every tenant, else 0."
     return [events, GaugeMetricFamily("collector_ledger_balanced", help_, value=int(balanced))]

@@ -99,9 +99,7 @@ class Signals:
     def upload_unconfirmed(self, tenant_id: str, protocol: str, receipt: str, events: int) -> None:
         """An upload waited for its sink in vain; its receipt finds its events once they arrive."""
         self._metrics.inc("collector_uploads_unconfirmed_total", (tenant_id, protocol))
-        self._say["warning"](
-            "upload.unconfirmed", tenant=tenant_id, protocol=protocol, receipt=receipt, events=events
-        )
+        self._say["warning"]("upload.unconfirmed", tenant=tenant_id, protocol=protocol, receipt=receipt, events=events)
 
     def events_rejected(self, tenant_id: str, protocol: str, code: Reason, count: int) -> None:
         """So many events of an upload that was taken were not."""

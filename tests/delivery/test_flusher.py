@@ -210,6 +210,20 @@ def test_a_sink_that_hangs_has_no_more_than_its_places(world: World, sink: Scrip
     assert 18 == len(list(world.spool.sealed()))
 
 
+def test_a_route_that_is_behind_gathers_more_in_a_segment(world: World, sink: ScriptedSink) -> None:
+    """A thousand tenants a second are a thousand objects a second: a sink that can't keep up gets larger ones."""
+    world.held_back()
+    for n in range(10):
+        world.put(b"%d" % n)
+        world.tick(1.0)
+    while world.spawned:
+        world.spawned.pop(0)()
+        world.tick(1.0)
+
+    assert [1, 1, 1, 7] == [len(batch) for batch in sink.written]
+    assert world.spool.is_empty
+
+
 def test_after_a_failure_one_batch_tries_the_sink_and_the_others_wait(world: World, sink: ScriptedSink) -> None:
     """A sink that just came up again is not met by everything at once."""
     for _ in range(6):
