@@ -24,6 +24,9 @@ PATIENCE_S = 60.0
 #: Where a loopback run may have its spool.
 SHM = Path("/dev/shm")
 
+#: What `make run` starts, after the interpreter.
+SERVE = ("-m", "collector", "serve")
+
 T = TypeVar("T")
 
 
@@ -185,13 +188,15 @@ class Server:
     """
     One run of `python -m collector serve` on ports of its own, with a spool and a sink of its own.
 
-    `settings` are names without COLLECTOR_, in lower case; `toml` is the settings file, none without it. A context
-    manager: it is ready inside, and what it started is gone after it. A block that ends well ends the server by
-    SIGTERM and holds that it exits with 0; its log is shown when the block fails.
+    `command` is another way to start it. `settings` are names without COLLECTOR_, in lower case; `toml` is the
+    settings file, none without it. A context manager: it is ready inside, and what it started is gone after it. A
+    block that ends well ends the server by SIGTERM and holds that it exits with 0; its log is shown when the block
+    fails.
     """
 
-    def __init__(self, folder: Path, *, toml: str = "", **settings: object) -> None:
+    def __init__(self, folder: Path, *, toml: str = "", command: tuple[str, ...] = SERVE, **settings: object) -> None:
         self.folder = folder
+        self._command = command
         self.data = folder / "data"
         self.spool = Path(tempfile.mkdtemp(prefix="collector-test-", dir=SHM))
         self.port, self.admin_port = free_ports(2)
@@ -243,7 +248,7 @@ class Server:
         started = len(self.logged("worker.started"))
         with (self.folder / "output").open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "collector", "serve"],
+                [sys.executable, *self._command],
                 env=self._env,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
