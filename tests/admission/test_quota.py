@@ -401,7 +401,7 @@ def shared(path: Path) -> memoryview[float]:
 
 def test_two_processes_at_once_get_the_rate_and_hardly_more(tmp_path: Path) -> None:
     """
-    There is no lock: a charge may be lost where both store at once. It must stay rare, and never cost a refusal.
+    A charge may be lost only where a holder of the lock is stopped. It must stay rare, and never cost a refusal.
 
     Time is stepped by hand, and goes on when both have taken all that there was; so they run into each other at
     every step, far more than uploads do, and no clock of this machine decides the result.
@@ -419,4 +419,4 @@ def test_two_processes_at_once_get_the_rate_and_hardly_more(tmp_path: Path) -> N
 
     admitted = words[3] + words[4]
     assert [0, 0] == codes
-    assert 10_000 * STOP <= admitted <= 1.05 * 10_000 * (STOP + 0.05)
+    assert 10_000 * STOP <= admitted <= 1.02 * 10_000 * (STOP + 0.05)
