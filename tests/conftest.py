@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.fakes import FakeClock, RecordingSignals
 
 # A slow machine is no failure: examples are bounded by their number, not by a clock.
 settings.register_profile("collector", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
@@ -17,3 +22,20 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The developer's own COLLECTOR_* variables would be settings of every test."""
     for name in [name for name in os.environ if name.startswith("COLLECTOR_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(name="root")
+def _root() -> Iterator[Path]:
+    """Give a folder on the real tmpfs, where a spool belongs."""
+    with tempfile.TemporaryDirectory(prefix="collector-test-", dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(name="clock")
+def _clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(name="signals")
+def _signals() -> RecordingSignals:
+    return RecordingSignals()

@@ -30,7 +30,7 @@ SERVE = ("-m", "collector", "serve")
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
+def wait_for(condition: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
     """Ask until the answer is true, and return it; fail with `what` was waited for, and the last answer."""
     deadline = time.monotonic() + patience_s
     while not (answer := condition()):

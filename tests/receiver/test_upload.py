@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -144,13 +143,6 @@ class World:
     @property
     def accepted(self) -> int:
         return self.spool.books.totals().outcomes()["accepted"]
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="collector-test-", dir="/dev/shm"))
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -7,22 +7,18 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Self
 
 import zstandard
 
+from tests.server import PATIENCE_S, free_ports, wait_for
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 STAGE = Path(__file__).with_name("stage.py")
 UID = 10001  # the user of the image
-
-# Generous: a machine with two busy cores must pass. Nothing waits this long unless it has failed.
-PATIENCE_S = 60.0
 
 
 def missing(*programs: str) -> str:
@@ -37,24 +33,6 @@ def missing(*programs: str) -> str:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return f"mount namespaces are not to be had here: {probe.stderr.strip()}" if probe.returncode else ""
-
-
-def wait_for(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
-    """Ask until the answer is true, and return it; fail with `what` was waited for, and the last answer."""
-    deadline = time.monotonic() + patience_s
-    while not (answer := condition()):
-        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}; the last answer was {answer!r}"
-        time.sleep(0.05)
-    return answer
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody listens on."""
-    links = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(link.getsockname()[1]) for link in links]
-    for link in links:
-        link.close()
-    return ports
 
 
 class Reply(NamedTuple):

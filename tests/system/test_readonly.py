@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.system.server import ROOT, Server, missing, wait_for
+from tests.server import wait_for
+from tests.system.server import ROOT, Server, missing
 from tests.system.traces import changes
 
 MOUNTS: list[dict[str, Any]] = json.loads((ROOT / "tmpfs-mounts.json").read_text())

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.system.server import Reply, Server, missing, wait_for
+from tests.server import wait_for
+from tests.system.server import Reply, Server, missing
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(bool(missing()), reason=missing())]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,6 @@ from collector.telemetry.books import Books
 from collector.telemetry.journal import Journal, Settlement, read
 from collector.telemetry.ledger import Ledger
 from tests.fakes import HOUR, RecordingSignals, batch
-
-
-@pytest.fixture(name="folder")
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
 
 
 def ledger(folder: Path, signals: RecordingSignals | None = None) -> Ledger:
@@ -51,9 +44,9 @@ LINES = [b"%d" % n for n in range(5)]
         Receipt(3, retryable=(1,), rejected=((1, Reason.SINK_INVALID),)),
     ],
 )
-def test_a_receipt_that_does_not_add_up_is_refused_and_settles_nothing(folder: Path, receipt: Receipt) -> None:
+def test_a_receipt_that_does_not_add_up_is_refused_and_settles_nothing(root: Path, receipt: Receipt) -> None:
     """A sink that forgets an event must not make the ledger forget it."""
-    one = ledger(folder)
+    one = ledger(root)
     accepted(one, 5)
     with pytest.raises(LedgerError):
         one.settle(batch(*LINES), receipt)
@@ -61,10 +54,10 @@ def test_a_receipt_that_does_not_add_up_is_refused_and_settles_nothing(folder: P
     assert 5 == one.totals()["pending"]
 
 
-def test_each_event_of_a_receipt_gets_its_own_fate(folder: Path) -> None:
+def test_each_event_of_a_receipt_gets_its_own_fate(root: Path) -> None:
     """Delivered, to be tried again, and refused for good can all be in one answer of a stream."""
     signals = RecordingSignals()
-    one = ledger(folder, signals)
+    one = ledger(root, signals)
     accepted(one, 5)
     verdicts = one.settle(batch(*LINES), Receipt(3, retryable=(1,), rejected=((3, Reason.SINK_INVALID),)))
     totals = one.totals()
@@ -104,9 +97,9 @@ def test_settled_and_retryable_events_are_the_batch(lengths: list[int], fates: l
     assert totals["accepted"] == sum(count for name, count in totals.items() if name != "accepted")
 
 
-def test_a_settlement_that_can_not_be_written_settles_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_settlement_that_can_not_be_written_settles_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the journal does not hold is forgotten by a death, and would unbalance the books."""
-    one = ledger(folder)
+    one = ledger(root)
     accepted(one, 5)
 
     def refuse(fd: int, data: bytes, at: int) -> int:
@@ -119,57 +112,57 @@ def test_a_settlement_that_can_not_be_written_settles_nothing(folder: Path, monk
     assert (5, 0) == (one.totals()["pending"], one.totals()["delivered"])
 
 
-def test_books_that_are_opened_again_are_as_they_were(folder: Path) -> None:
+def test_books_that_are_opened_again_are_as_they_were(root: Path) -> None:
     """An adopter goes on where the dead writer stopped."""
-    one = ledger(folder)
+    one = ledger(root)
     accepted(one, 5)
     accepted(one, 2, "other")
     one.settle(batch(*LINES), Receipt(4, retryable=(2,)))
     before = one.totals()
     one.close()
-    again = ledger(folder)
+    again = ledger(root)
 
     assert before == again.totals()
     assert [Span("dev", HOUR, 0, 2), Span("dev", HOUR, 3, 5)] == again.settled_spans("w1-00000001")
 
 
-def test_a_torn_line_ends_the_journal_and_the_next_one_takes_its_place(folder: Path) -> None:
+def test_a_torn_line_ends_the_journal_and_the_next_one_takes_its_place(root: Path) -> None:
     """A writer may die in the middle of a line: what it says did not happen."""
-    journal = Journal(folder / "journal")
+    journal = Journal(root / "journal")
     journal.start()
     journal.write(Settlement({"dev": {"delivered": 1}}))
-    _, good = read(folder / "journal")
+    _, good = read(root / "journal")
     journal.write(Settlement({"dev": {"delivered": 10}}, "segment", (Span("dev", HOUR, 0, 10),)))
-    _, end = read(folder / "journal")
-    data = bytearray((folder / "journal").read_bytes())
+    _, end = read(root / "journal")
+    data = bytearray((root / "journal").read_bytes())
     journal.close()
     for cut in (good + 1, good + 20, end - 1):
-        (folder / "journal").write_bytes(data[:cut].ljust(len(data), b"\0"))
-        torn = Journal(folder / "journal")
+        (root / "journal").write_bytes(data[:cut].ljust(len(data), b"\0"))
+        torn = Journal(root / "journal")
         torn.start()
         assert {"dev": {"delivered": 1}} == torn.state.fates
         torn.write(Settlement({"dev": {"delivered": 2}}))
         torn.close()
 
-        assert {"dev": {"delivered": 3}} == read(folder / "journal")[0].fates
+        assert {"dev": {"delivered": 3}} == read(root / "journal")[0].fates
 
 
-def test_a_journal_stays_small_and_says_the_same(folder: Path) -> None:
+def test_a_journal_stays_small_and_says_the_same(root: Path) -> None:
     """It is on tmpfs and lives as long as its worker."""
-    journal = Journal(folder / "journal")
+    journal = Journal(root / "journal")
     journal.start()
     for n in range(5_000):
         journal.write(Settlement({"dev": {"delivered": 1}}, f"s{n:08d}", (Span("dev", HOUR, 0, 1),)))
         journal.forget(f"s{n - 1:08d}")
     journal.close()
 
-    assert {"dev": {"delivered": 5_000}} == read(folder / "journal")[0].fates
-    assert (folder / "journal").stat().st_size < 400_000
+    assert {"dev": {"delivered": 5_000}} == read(root / "journal")[0].fates
+    assert (root / "journal").stat().st_size < 400_000
 
 
-def test_settling_works_while_the_file_system_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settling_works_while_the_file_system_is_full(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only settling makes room again."""
-    one = ledger(folder)
+    one = ledger(root)
     accepted(one, 5)
 
     def full(*_: object) -> None:
@@ -181,9 +174,9 @@ def test_settling_works_while_the_file_system_is_full(folder: Path, monkeypatch:
     assert 5 == one.totals()["delivered"]
 
 
-def test_counters_are_read_while_they_are_written(folder: Path) -> None:
+def test_counters_are_read_while_they_are_written(root: Path) -> None:
     """Anybody may ask at any moment, and a row is never half old and half new."""
-    file = counters.CounterFile(folder / "counters")
+    file = counters.CounterFile(root / "counters")
     file.start()
     row = file.row("dev")
     pid = os.fork()
@@ -195,50 +188,48 @@ def test_counters_are_read_while_they_are_written(folder: Path) -> None:
         os._exit(0)
     seen = set()
     while not os.waitpid(pid, os.WNOHANG)[0]:
-        shown = counters.read(folder / "counters")["dev"]
+        shown = counters.read(root / "counters")["dev"]
         seen.add(shown["accepted"])
         assert shown["accepted"] == shown["pending"] + shown["delivered"]
 
     assert len(seen) > 1
 
 
-def test_counters_of_another_version_are_read_by_their_names(folder: Path) -> None:
+def test_counters_of_another_version_are_read_by_their_names(root: Path) -> None:
     """A deploy reads what the code before it left behind."""
-    file = counters.CounterFile(folder / "counters")
+    file = counters.CounterFile(root / "counters")
     file.start()
     file.write(file.row("dev"), list(range(100, 100 + len(counters.COLUMNS))))
     file.close()
-    data = (folder / "counters").read_bytes()
+    data = (root / "counters").read_bytes()
     first, second = counters.COLUMNS[:2]
     swapped = data.replace(f'"{first}","{second}"'.encode(), f'"{second}","{first}"'.encode(), 1)
     assert swapped != data
-    (folder / "counters").write_bytes(swapped)
+    (root / "counters").write_bytes(swapped)
 
-    assert 101 == counters.read(folder / "counters")["dev"][first]
+    assert 101 == counters.read(root / "counters")["dev"][first]
 
 
-def test_the_counters_grow_with_the_tenants(folder: Path) -> None:
+def test_the_counters_grow_with_the_tenants(root: Path) -> None:
     """Ten thousand tenants have a row each, and those who were there keep theirs."""
-    file = counters.CounterFile(folder / "counters")
+    file = counters.CounterFile(root / "counters")
     file.start()
     for n in range(2_000):
         file.add(file.row(f"tenant-{n}"), n, 0)
-    shown = counters.read(folder / "counters")
+    shown = counters.read(root / "counters")
 
     assert {f"tenant-{n}": n for n in range(2_000)} == {name: row["accepted"] for name, row in shown.items()}
 
 
-def test_retirement_counts_a_directory_once_wherever_it_is_cut_off(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retirement_counts_a_directory_once_wherever_it_is_cut_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sums are written before the directory goes: between the two it is in both places, and counts once."""
-    directory = folder / "owners" / "w1"
+    directory = root / "owners" / "w1"
     directory.mkdir(parents=True)
     one = ledger(directory)
     accepted(one, 5)
     one.settle(batch(*LINES), Receipt(5))
     one.close()
-    books = Books(folder)
+    books = Books(root)
     before = books.totals()
 
     def killed(path: Path) -> None:
