@@ -40,7 +40,7 @@ check: .venv/.test ## lint, format and types, without the tests
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy --no-error-summary
 
-green: .venv/.test ## the suite once more, with everything patched by gevent
+green: .venv/.test ## the tests of what runs in a worker, with everything patched by gevent
 	@$(BIN)/python tests/green.py -q
 
 image: ## build the container image, with the first of docker, podman, buildah

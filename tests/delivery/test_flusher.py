@@ -335,18 +335,19 @@ def test_two_ticks_that_cross_read_no_segment_twice(
     assert world.spool.is_empty
 
 
-def test_a_drain_sends_everything_on_and_ends_in_time_if_it_can_not(
-    world: World, sink: ScriptedSink, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_drain_sends_everything_on_and_ends_in_time_if_it_can_not(world: World, sink: ScriptedSink) -> None:
     """The stop of a task has a deadline that nobody may pass."""
     waited: list[float] = []
 
-    def wait(_: threading.Event, timeout: float | None = None) -> bool:
-        waited.append(timeout or 0.0)
-        world.clock.advance(timeout or 0.0)
-        return False
+    class Wake(threading.Event):
+        """Time passes only when somebody waits."""
 
-    monkeypatch.setattr(threading.Event, "wait", wait)
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0.0)
+            world.clock.advance(timeout or 0.0)
+            return False
+
+    world.flusher._wake = Wake()
     world.put(b"1")
 
     assert world.flusher.drain(5.0)
