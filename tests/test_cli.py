@@ -26,6 +26,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from collector import cli
+from collector.cli.serve import APP
 from collector.settings import DEV_KEY, from_json, locate, parse_tenants
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -223,9 +224,7 @@ def test_serve_becomes_gunicorn_with_the_shipped_configuration(executed: list[li
     result = run("serve")
 
     assert 0 == result.exit_code
-    assert [
-        [sys.executable, sys.executable, "-m", "gunicorn", "-c", str(locate("gunicorn.conf.py")), cli.APP]
-    ] == executed
+    assert [[sys.executable, sys.executable, "-m", "gunicorn", "-c", str(locate("gunicorn.conf.py")), APP]] == executed
 
 
 def test_serve_with_wrong_settings_becomes_nothing(executed: list[list[str]]) -> None:

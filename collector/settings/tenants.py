@@ -42,6 +42,7 @@ _FIELDS: dict[str, Parse] = {
     "share": number(above=0),
     "max_event_bytes": size(at_least=1),
     "anonymise_ip": yes_no,
+    "dedupe_window_s": seconds(at_least=0),
     "clevertap_account": text,
 }
 

@@ -15,24 +15,9 @@ from structlog.typing import FilteringBoundLogger
 from collector.clock import Clock
 from collector.outcome import Outcome, Reason
 from collector.telemetry.catalogue import SIGNALS, SPAN
+from collector.telemetry.gathering import MAX_KEYS, Gathering
 from collector.telemetry.logs import rfc3339
-from collector.telemetry.metrics import OVERFLOW, Metrics
-
-#: Kinds of aggregated signals between two flushes; more are logged as one, `OVERFLOW`. A line costs 60 to 100 µs
-#: (measured), so that a flush holds up the loop for 50 ms at the worst.
-MAX_KEYS = 500
-
-
-class _Gathered:
-    """Occurrences of one kind since the last flush."""
-
-    __slots__ = ("count", "first_us", "last_us", "values")
-
-    def __init__(self, values: tuple[str | int | None, ...], now_us: int) -> None:
-        self.values = values
-        self.count = 0
-        self.first_us = now_us
-        self.last_us = now_us
+from collector.telemetry.metrics import Metrics
 
 
 class Signals:
@@ -48,7 +33,7 @@ class Signals:
             "debug": logger.debug, "info": logger.info, "warning": logger.warning, "error": logger.error,
         }  # fmt: skip
         self._lock = threading.Lock()
-        self._gathered: dict[tuple[str | None, ...], _Gathered] = {}
+        self._gathering = Gathering(clock, max_keys=max_keys)
         self._shown: set[tuple[str, str]] = set()
         self._refusing = False
         metrics.set("collector_spool_refusing", 0)
@@ -206,10 +191,9 @@ class Signals:
     def flush(self) -> None:
         """Log what was gathered since the last flush; the runtime calls it once a second and at the end."""
         with self._lock:
-            gathered, self._gathered = self._gathered, {}
             self._shown.clear()
-        for (name, *_), kind in gathered.items():
-            signal = SIGNALS[str(name)]
+        for name, kind in self._gathering.take():
+            signal = SIGNALS[name]
             fields = [field for field in signal.fields if field not in (*SPAN, "traceback")]
             self._say[signal.levels[0]](
                 signal.name, **dict(zip(fields, kind.values, strict=True)), count=kind.count,
@@ -224,19 +208,7 @@ class Signals:
         values: tuple[str | int | None, ...] | None = None,
         count: int = 1,
     ) -> None:
-        """Put an occurrence to its like; `values` are the fields of the first one, `key` itself by default."""
-        now_us = self._clock.now_us()
-        with self._lock:
-            kind = self._gathered.get((name, *key))
-            folded = kind is None and len(self._gathered) >= self._max_keys
-            if folded:
-                key, values = (OVERFLOW,), (OVERFLOW,) * len(values or key)
-                kind = self._gathered.get((name, *key))
-            if kind is None:
-                kind = self._gathered[(name, *key)] = _Gathered(key if values is None else values, now_us)
-            kind.count += count
-            kind.last_us = now_us
-        if folded:
+        if self._gathering.add(name, key, key if values is None else values, count):
             self._metrics.inc("collector_log_keys_folded_total")
 
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from collector.outcome import Outcome, Reason
 from collector.telemetry.catalogue import METRICS, SIGNALS, SPAN, Kind, Signal
+from collector.telemetry.gathering import MAX_KEYS
 from collector.telemetry.logs import LEVELS, LineStream, build_logger, is_withheld
 from collector.telemetry.metrics import OVERFLOW, Metrics, Snapshot
-from collector.telemetry.signals import MAX_KEYS, Signals
+from collector.telemetry.signals import Signals
 from tests.fakes import FakeClock, RecordingSignals
 
 STARTED = "2026-01-02T03:04:05.678901Z"
@@ -392,7 +393,7 @@ def test_the_memory_of_a_flushed_second_is_given_back(world: World) -> None:
         world.signals.internal_error(f"place{n}", RuntimeError())
     world.signals.flush()
 
-    assert not world.signals._gathered
+    assert not world.signals._gathering.take()
     assert not world.signals._shown
 
 

@@ -1,0 +1,78 @@
+"""
+`collector check`, `key` and `settings`: what was set, and what it comes to.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from hashlib import sha256
+
+import click
+
+from collector.cli.loading import load_or_exit, notes
+from collector.cli.screen import fail, few, print_table, readable, size
+from collector.settings import memory_limit_bytes, mount_size_bytes, spool_budget, to_json
+from collector.settings.gunicorn import gunicorn_settings
+from collector.settings.values import NAME
+
+#: Bytes of chance in an ingest key: 192 bits can't be guessed.
+_KEY_BYTES = 24
+
+
+@click.command()
+def check() -> None:
+    """Check all settings and show what they come to. Ends with 1 if anything is wrong."""
+    settings, sources = load_or_exit()
+    shown = {name: value for name, value in settings.shown().items() if name not in {"routes", "tenants"}}
+    rows = [(name, readable(name, value), sources.get(name, "default")) for name, value in shown.items()]
+    print_table("Settings", ("setting", "value", "from"), rows)
+    mount_bytes = mount_size_bytes(settings.spool_dir)
+    budget_bytes = spool_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit_bytes())
+    print_table(
+        "What they come to",
+        ("", ""),
+        [
+            ("tenants", f"{len(settings.tenants)}: {few(tenant.id for tenant in settings.tenants)}"),
+            ("routes", few(f"{name} to {sink}" for name, sink in settings.routes.items())),
+            ("spool", f"{size(budget_bytes)} of a mount of {size(mount_bytes)} that holds {settings.spool_dir}"),
+            ("memory", size(memory_limit_bytes())),
+            ("graceful timeout", f"{settings.graceful_timeout_s} s; stop grace must be longer"),
+        ],
+    )
+    for note in notes(settings):
+        click.secho(f"Note: {note}", fg="yellow")
+    click.secho("The settings are sound.", fg="green")
+
+
+@click.command()
+@click.argument("tenant", required=False)
+def key(tenant: str | None) -> None:
+    """Make an ingest key, and print it with the line for the settings file. It is stored nowhere."""
+    if tenant is not None and not NAME.fullmatch(tenant):
+        fail([f"{tenant!r} can't be a tenant's id: it is 1 to 64 of A-Z, a-z, 0-9, _ and -"])
+    plain = f"clk_{secrets.token_urlsafe(_KEY_BYTES)}"
+    digest = sha256(plain.encode()).hexdigest()
+    click.echo("The key, for whoever builds the client. It is shown this once:\n")
+    click.echo(f"    {plain}\n")
+    click.echo("Its line for the settings file (a tenant may have several keys in its list):\n")
+    click.echo(f"    [tenants.{tenant or '<id>'}]")
+    click.echo(f'    keys = ["{digest}"]')
+
+
+@click.command("settings")
+@click.option("--json", "form", flag_value="json", help="One line of JSON, secrets and all, for Collector's own use.")
+@click.option("--gunicorn", "form", flag_value="gunicorn", help="That line, and one of gunicorn's settings.")
+def settings_command(form: str | None) -> None:
+    """Print the checked settings, one a line."""
+    settings, _ = load_or_exit()
+    if form is None:
+        for name, value in settings.shown().items():
+            click.echo(f"{name} = {value if value is not None else '-'}")
+    elif sys.stdout.isatty():
+        fail([f"--{form} prints the admin token too: send it to another program, or leave --{form} out"])
+    else:
+        click.echo(to_json(settings))
+        if form == "gunicorn":
+            click.echo(json.dumps(gunicorn_settings(settings)))

@@ -1,0 +1,67 @@
+"""
+Loads the settings for a command, or ends it with everything that is wrong with them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from collector.cli.screen import fail
+from collector.clock import SystemClock
+from collector.errors import SettingsError
+from collector.settings import (
+    Settings,
+    environment,
+    load_with_sources,
+    memory_limit_bytes,
+    mount_size_bytes,
+    spool_budget,
+)
+from collector.settings.places import file_system_type, nearest_existing
+from collector.sinks.registry import open_sink
+
+
+def load_or_exit() -> tuple[Settings, dict[str, str]]:
+    """Load the settings and hold them against this machine; end with all problems if there are any."""
+    try:
+        return load_with_sources(
+            environment(), cwd=Path.cwd(), read_at_s=SystemClock().monotonic(), more_checks=_machine_problems
+        )
+    except SettingsError as error:
+        fail(error.problems)
+
+
+def _machine_problems(settings: Settings, name_of: Callable[[str], str]) -> list[str]:
+    """Say what only this machine and the sinks themselves can tell."""
+    problems = []
+    sinks = {f"[routes.{name}] sink": url for name, url in settings.routes.items() if name != "default"}
+    sinks |= {name_of("sink"): settings.sink, name_of("rescue_sink"): settings.rescue_sink or ""}
+    for name, url in sinks.items():
+        try:
+            if url:
+                open_sink(url, writer_id="check")
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    place = nearest_existing(settings.spool_dir)
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        problems.append(f"{name_of('spool_dir')}: {place} is no directory that this user may write to; write another")
+    try:
+        mount_bytes = mount_size_bytes(settings.spool_dir)
+        spool_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit_bytes())
+    except SettingsError as error:
+        problems += error.problems
+    return problems
+
+
+def notes(settings: Settings) -> list[str]:
+    """Say what is no mistake and yet may surprise."""
+    notes = []
+    if (kind := file_system_type(settings.spool_dir)) != "tmpfs":
+        notes.append(f"{settings.spool_dir} is on {kind}, not on tmpfs: every upload waits for that")
+    if settings.rescue_sink is not None:
+        notes.append("COLLECTOR_RESCUE_SINK has no effect in this build: a batch waits in the spool for its own sink")
+    if settings.hec_url is not None:
+        notes.append("COLLECTOR_HEC_URL has no effect in this build: logs go to the standard output only")
+    return notes
