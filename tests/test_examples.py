@@ -15,7 +15,8 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 #: What full.env sets to something else than the default, and says so in the line above.
 OTHER_THAN_DEFAULT = {
-    "config", "bind", "admin_token", "sink", "rescue_sink", "spool_dir", "spool_bytes", "workers", "read_at_s",
+    "config", "bind", "admin_token", "sink", "rescue_sink", "spool_dir", "dedupe_bytes",
+    "spool_bytes", "workers", "read_at_s",
     "routes", "tenants",
 }  # fmt: skip
 
