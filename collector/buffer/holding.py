@@ -22,9 +22,12 @@ from pathlib import Path
 from collector.buffer.segment import Contents, Segment, spool_error
 from collector.event import Batch, Span
 from collector.intervals import Intervals
-from collector.outcome import Reason, Receipt
+from collector.outcome import DELIVERED, Fate, Reason, Receipt
 from collector.telemetry.ledger import Ledger
 from collector.telemetry.signals import Signals
+
+#: What the file system must take at least to be trusted again after a refusal: more than most uploads.
+_PROBE_BYTES = 64 * 1024
 
 
 class Holding:
@@ -41,21 +44,23 @@ class Holding:
 
     @classmethod
     def create(cls, root: Path, owner: str, signals: Signals) -> Holding:
-        """Make a directory that nobody can see before it is locked; raises OSError."""
+        """Make a directory that nobody can see before it is locked and has its books; raises OSError."""
         # A name that begins with a dot is not looked at by adopters.
         hidden = root / f".{owner}"
         hidden.mkdir(parents=True, mode=0o700)
         lock_fd = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        holding = cls(hidden, lock_fd, signals)
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            hidden.rename(root / owner)
-            holding = cls(root / owner, lock_fd, signals)
             holding.ledger.start()
+            # Last: what others have seen they may fold into the books, and then the name can't be used again.
+            hidden.rename(root / owner)
         except OSError:
-            os.close(lock_fd)
+            holding.close()
             shutil.rmtree(hidden, ignore_errors=True)
-            shutil.rmtree(root / owner, ignore_errors=True)
             raise
+        holding.directory = root / owner
+        holding.ledger.moved_to(holding.directory)
         return holding
 
     @classmethod
@@ -71,14 +76,18 @@ class Holding:
             if not directory.exists() or os.stat(directory).st_ino != os.fstat(lock_fd).st_ino:
                 os.close(lock_fd)
                 return None
-            holding = cls(directory, lock_fd, signals)
-            holding.ledger.start()
-            holding._take_stock(breathe)
         except BlockingIOError:
             os.close(lock_fd)
             return None
         except BaseException:
             os.close(lock_fd)
+            raise
+        holding = cls(directory, lock_fd, signals)
+        try:
+            holding.ledger.start()
+            holding._take_stock(breathe)
+        except BaseException:
+            holding.close()
             raise
         return holding
 
@@ -90,8 +99,8 @@ class Holding:
             segment = Segment.found(path)
             for span in self.ledger.settled_spans(segment.name):
                 segment.settle(span, {})
-            contents = segment.load(breathe)
             segment.size = path.stat().st_size
+            contents = segment.load(breathe)
             if contents.tail is not None:
                 self._signals.tail_cut(segment.name, contents.tail.length)
                 os.truncate(path, contents.tail.offset)
@@ -143,13 +152,20 @@ class Holding:
         self._count(tenant_id, events)
         return span
 
-    def settle(self, segment: Segment, batch: Batch, receipt: Receipt) -> None:
+    def count_duplicates(self, tenant_id: str, events: int) -> None:
+        """Count events of an answer that are here already; raises SpoolFull or SpoolBroken."""
+        try:
+            self.ledger.deduplicate(self.ledger.account(tenant_id), events)
+        except OSError as error:
+            raise spool_error(error) from error
+
+    def settle(self, segment: Segment, batch: Batch, receipt: Receipt, *, arrived: Fate = DELIVERED) -> None:
         """
         Settle a batch by its sink's receipt: the journal first, then the uploads that wait for it.
 
-        Raises LedgerError and OSError; then nothing is settled.
+        `arrived` is the fate of what the sink took. Raises LedgerError and OSError; then nothing is settled.
         """
-        for span, rejected in self.ledger.settle(batch, receipt).settled:
+        for span, rejected in self.ledger.settle(batch, receipt, arrived=arrived).settled:
             self._settled(segment, span, rejected)
 
     def _settled(self, segment: Segment, span: Span, rejected: dict[int, Reason]) -> None:
@@ -159,13 +175,24 @@ class Holding:
         self.pending[tenant_id] = self.pending.get(tenant_id, 0) + events
 
     def discard_if_settled(self, segment: Segment) -> bool:
-        """Unlink a segment in which every event met its fate; return whether it did."""
+        """Unlink a segment in which every event met its fate; return whether it did. What fails is tried again."""
         if segment.is_open or segment.pending:
             return False
-        segment.unlink()
+        try:
+            segment.unlink()
+        except OSError:
+            return False
         self.ledger.forget(segment.name)
         self.segments.pop(segment.name, None)
         return True
+
+    def probe(self) -> None:
+        """Write a file and remove it, to see whether the file system takes data again; raises OSError."""
+        probe = self.directory / ".probe"
+        try:
+            probe.write_bytes(bytes(_PROBE_BYTES))
+        finally:
+            probe.unlink(missing_ok=True)
 
     @property
     def size(self) -> int:

@@ -178,7 +178,7 @@ class Segment:
 
     def load(self, breathe: Callable[[], None] = lambda: None) -> Contents:
         """
-        Read the whole file, checking each frame; `breathe` is called now and then.
+        Read all that was appended, checking each frame; `breathe` is called now and then.
 
         Raises FileNotFoundError or another OSError when the file can't be read.
         """
@@ -187,7 +187,11 @@ class Segment:
         accepted: dict[str, int] = {}
         corrupt: list[int] = []
         tail = None
-        for n, one in enumerate(frames_.frames(self.path.read_bytes())):
+        data = self.path.read_bytes()
+        if len(data) > self.size:
+            # What lies beyond was refused, and could not be cut off.
+            data = data[: self.size]
+        for n, one in enumerate(frames_.frames(data)):
             if n % _FRAMES_A_BREATH == _FRAMES_A_BREATH - 1:
                 breathe()
             if tail is not None:

@@ -5,6 +5,7 @@ A worker's bounded store on tmpfs: its own segments, and those that it adopted f
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,15 +13,13 @@ from collector.buffer.holding import Holding, directories, sweep
 from collector.buffer.room import Bounds, Room
 from collector.buffer.segment import Segment, spool_error
 from collector.clock import Clock
-from collector.errors import LedgerError, SpoolBroken, SpoolError
+from collector.errors import SpoolBroken, SpoolError
 from collector.event import Span
 from collector.telemetry.books import Books
 from collector.telemetry.signals import Signals
 
 #: After a refusal by the file system the next append tries it again only after this time, in seconds.
 _PROBE_S = 0.25
-#: What it must take at least to be trusted again: more than most uploads.
-_PROBE_BYTES = 64 * 1024
 #: Uploads that do not fit are refused just below the limit: from here on that is what happens to most.
 _FULL_PART = 0.99
 _ADOPT_EVERY_S = 1.0
@@ -31,9 +30,8 @@ class Spool:
     """
     The spool of one worker below a directory that all workers of the task share.
 
-    Nothing is opened before `start`. A file system that refuses does not stop the worker: appends raise, and
-    `tick`, called a few times a second, tries again. `breathe` lets other greenlets run in the middle of long
-    work.
+    Nothing is opened before `start`. A file system that refuses does not stop the worker: appends raise, and `tick`,
+    called a few times a second, tries again. `breathe` lets other greenlets run in the middle of long work.
     """
 
     def __init__(
@@ -61,8 +59,9 @@ class Spool:
         self._probe_at = 0.0
         self._trouble = ""
         self._room = Room(root, bounds)
-        self._adopt_at = 0.0
-        self._audit_at = 0.0
+        self._adopt_at = self._audit_at = 0.0
+        #: Asked before the events of a dead owner, whose directory is locked, go on their way; False: not now.
+        self.may_adopt: Callable[[Path], bool] = lambda _: True
         #: Bytes held by this worker, in all and by tenant, and bytes that left since the start, by tenant.
         self.used_bytes = 0
         self.used_by: dict[str, int] = {}
@@ -85,8 +84,8 @@ class Spool:
         if now >= self._audit_at:
             self._audit_at = now + _AUDIT_EVERY_S
             self.audit()
-        mine = {holding.directory for holding in self._holdings()}
-        self._room.measure(mine, adopted_bytes=sum(holding.size for holding in self._adopted))
+        adopted = sum(holding.size for holding in self._adopted)
+        self._room.measure({holding.directory for holding in self._holdings()}, adopted_bytes=adopted)
 
     def _try_open(self) -> None:
         try:
@@ -100,16 +99,11 @@ class Spool:
     def _probe(self) -> None:
         """Try whether the file system takes data again: no upload is let in to find out."""
         if self._own is None:
-            self._try_open()
-            return
-        probe = self._own.directory / ".probe"
+            return self._try_open()
         try:
-            probe.write_bytes(bytes(_PROBE_BYTES))
-            probe.unlink()
+            self._own.probe()
         except OSError as error:
             self._refuse(spool_error(error))
-            with contextlib.suppress(OSError):
-                probe.unlink()
         else:
             self._recover()
 
@@ -138,9 +132,7 @@ class Spool:
         self._adopted = []
 
     def _holdings(self) -> Iterator[Holding]:
-        if self._own is not None:
-            yield self._own
-        yield from self._adopted
+        return iter([self._own, *self._adopted] if self._own else self._adopted[:])
 
     # -- in ------------------------------------------------------------------------------------------------
 
@@ -152,23 +144,16 @@ class Spool:
 
         `wanted` says that the answer waits for the sink. Raises SpoolFull or SpoolBroken; then nothing was kept.
         """
-        if self._trouble and self._clock.monotonic() < self._probe_at:
-            raise SpoolBroken(self._trouble)
+        segment = self.open_segment(route)
+        before = segment.size
         try:
-            if self._own is None:
-                self._try_open()
-            if self._own is None:
-                raise SpoolBroken(self._trouble)
-            segment = self._open.get(route) or self._open_segment(self._own, route)
-            before = segment.size
-            try:
-                span = self._own.append(segment, tenant_id, payload, events=events, received_us=received_us)
-            finally:
-                if not segment.is_open:
-                    self._open.pop(route, None)
+            span = self.mine().append(segment, tenant_id, payload, events=events, received_us=received_us)
         except SpoolError as error:
             self._refuse(error)
             raise
+        finally:
+            if not segment.is_open:
+                self._open.pop(route, None)
         grown = segment.size - before
         self.used_bytes += grown
         self.used_by[tenant_id] = self.used_by.get(tenant_id, 0) + grown
@@ -179,12 +164,29 @@ class Spool:
             self.seal(route)
         return segment, span
 
-    def _open_segment(self, own: Holding, route: str) -> Segment:
-        self._number += 1
-        segment = Segment.create(own.directory, route, self._number, opened_at=self._clock.monotonic())
-        own.segments[segment.name] = segment
-        self._open[route] = segment
+    def open_segment(self, route: str) -> Segment:
+        """Return the segment that the next append to a route goes to; raises SpoolFull or SpoolBroken."""
+        if self._trouble and self._clock.monotonic() < self._probe_at:
+            raise SpoolBroken(self._trouble)
+        try:
+            own = self.mine()
+            segment = self._open.get(route)
+            if segment is None:
+                self._number += 1
+                segment = Segment.create(own.directory, route, self._number, opened_at=self._clock.monotonic())
+                own.segments[segment.name] = self._open[route] = segment
+        except SpoolError as error:
+            self._refuse(error)
+            raise
         return segment
+
+    def mine(self) -> Holding:
+        """Return the worker's own directory, opened if need be; raises SpoolBroken."""
+        if self._own is None:
+            self._try_open()
+        if self._own is None:
+            raise SpoolBroken(self._trouble)
+        return self._own
 
     # -- room ----------------------------------------------------------------------------------------------
 
@@ -227,6 +229,10 @@ class Spool:
                 if not segment.is_open and not segment.in_flight:
                     yield holding, segment
 
+    def totals(self) -> Counter[str]:
+        """Sum the books of all that it holds, as people are shown them."""
+        return sum((Counter(holding.ledger.totals()) for holding in self._holdings()), Counter())
+
     @property
     def is_empty(self) -> bool:
         """Tell whether nothing waits for a sink."""
@@ -249,14 +255,19 @@ class Spool:
     def adopt(self) -> None:
         """Take over every directory whose owner is dead, and fold those that are settled into the books."""
         mine = {holding.directory.name for holding in self._holdings()}
+        found: list[Path] = []
         with contextlib.suppress(OSError):
+            found += directories(self._owners)
             sweep(self._owners)
-        for directory in directories(self._owners):
+        for directory in found:
             if directory.name in mine:
                 continue
             try:
                 holding = Holding.adopt(directory, self._signals, self._breathe)
-            except (OSError, LedgerError) as error:
+                if holding is not None and not self.may_adopt(directory):
+                    holding.close()
+                    continue
+            except Exception as error:  # noqa: BLE001 - one that can't be adopted must not keep the others from it
                 self._signals.internal_error("spool.adopt", error)
                 continue
             if holding is None:
@@ -268,8 +279,7 @@ class Spool:
             for segment in holding.segments.values():
                 for tenant_id, size in segment.sizes.items():
                     self.used_by[tenant_id] = self.used_by.get(tenant_id, 0) + size
-            events = sum(holding.pending.values())
-            self._signals.segment_adopted(directory.name, len(holding.segments), events)
+            self._signals.segment_adopted(directory.name, len(holding.segments), sum(holding.pending.values()))
         for holding in [one for one in self._adopted if not one.segments]:
             with contextlib.suppress(OSError):
                 if self.books.retire(holding.directory):

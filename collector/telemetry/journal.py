@@ -9,6 +9,7 @@ ends the file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +17,6 @@ from pathlib import Path
 import msgspec
 from xxhash import xxh3_64_hexdigest
 
-from collector.errors import LedgerError
 from collector.event import Span
 from collector.intervals import Intervals
 
@@ -85,7 +85,7 @@ class Journal:
     """One writer's settlements; the lock of the directory keeps a second writer out."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._fd = -1
         self._at = 0
         self._laid_out = 0
@@ -94,11 +94,11 @@ class Journal:
 
     def start(self) -> None:
         """Create the file, or read the one that is there; raises OSError."""
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._laid_out = os.fstat(self._fd).st_size
         if self._laid_out == 0:
             self._lay_out(_RESERVE_BYTES)
-        self.state, self._at = read(self._path)
+        self.state, self._at = read(self.path)
         self._compact_at = max(_RESERVE_BYTES // 2, 4 * self._at)
 
     def write(self, settlement: Settlement) -> None:
@@ -112,7 +112,8 @@ class Journal:
         if self._at + len(line) > self._laid_out:
             self._lay_out(max(_RESERVE_BYTES, len(line)))
         if os.pwrite(self._fd, line, self._at) != len(line):
-            raise LedgerError(f"the journal {self._path} took only a part of a line that was laid out for it")
+            # What was written of it fits no checksum, and the next line is written over it.
+            raise OSError(errno.ENOSPC, "only a part of a line was written", str(self.path))
         self._at += len(line)
 
     def _lay_out(self, more: int) -> None:
@@ -121,19 +122,19 @@ class Journal:
 
     def compact(self) -> None:
         """Write the sums to a new file and put it in the old one's place; without room, leave the old one."""
-        new = Journal(self._path.with_suffix(".new"))
+        new = Journal(self.path.with_suffix(".new"))
         line = _line(msgspec.json.encode({"state": self.state.saved()}))
         self._compact_at = self._at * 2
         with contextlib.suppress(OSError):
-            new._path.unlink(missing_ok=True)
-            new._fd = os.open(new._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            new.path.unlink(missing_ok=True)
+            new._fd = os.open(new.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 new._lay_out(_RESERVE_BYTES)
                 new._write(line)
-                os.rename(new._path, self._path)
+                os.rename(new.path, self.path)
             except OSError:
                 new.close()
-                new._path.unlink(missing_ok=True)
+                new.path.unlink(missing_ok=True)
                 raise
             self.close()
             self._fd, self._at, self._laid_out = new._fd, new._at, new._laid_out
