@@ -4,6 +4,7 @@ How gunicorn runs Collector: `gunicorn -c gunicorn.conf.py wsgi:app`, which `col
 gunicorn's master reads this file, at the start and at each reload. It must not import Collector: what the master has
 imported, the workers of the next generation inherit, and a reload would bring no new code. So the settings are read
 by a child process, and handed to the workers in one environment variable: all workers of a generation read the same.
+Under the launcher they were read before, and lie in an open file that the master inherits.
 """
 
 # mypy: ignore-errors
@@ -19,10 +20,20 @@ import time
 
 _SNAPSHOT = "COLLECTOR_SETTINGS_SNAPSHOT"
 _GUNICORN = "_COLLECTOR_GUNICORN_SETTINGS"
+#: Set by the launcher: in JSON, the numbers of the open files that it shares.
+_LAUNCHED = json.loads(os.environ.get("_COLLECTOR_LAUNCHER", "null"))
+
+#: Between two tries to start a worker whose code does not load.
+_BROKEN_REST_S = 1.0
 
 
 def _settings():
     """Return gunicorn's part of the settings; without sound ones, the last sound ones, or the end."""
+    if _LAUNCHED:
+        fd = _LAUNCHED["settings"]
+        os.environ[_SNAPSHOT] = f"fd://{fd}"
+        _, gunicorn, _ = os.pread(fd, os.fstat(fd).st_size, 0).splitlines()
+        return {**json.loads(gunicorn), "bind": _LAUNCHED["binds"]}
     environ = {name: value for name, value in os.environ.items() if name != _SNAPSHOT}
     asked = subprocess.run(
         [sys.executable, "-m", "collector", "settings", "--gunicorn"],
@@ -72,6 +83,10 @@ def post_fork(server, worker):
     """Let a worker that is told to stop while it starts stop at once: the master's handler would swallow the signal."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
+    if _LAUNCHED and worker.age > server.cfg.workers:
+        # It replaces one that died. Code that has been broken since must not end the master, and its siblings with it,
+        # as gunicorn has it: the worker ends with a status that means nothing to the master, and is replaced in turn.
+        server.WORKER_BOOT_ERROR = server.APP_LOAD_ERROR = 1
 
 
 def post_worker_init(worker):
@@ -84,10 +99,15 @@ def worker_exit(server, worker):
     runtime = getattr(getattr(worker, "wsgi", None), "runtime", None)
     if runtime is not None:
         runtime.close()
+    if _LAUNCHED and not worker.booted and worker.age > server.cfg.workers:
+        # The next one is forked at once.
+        time.sleep(_BROKEN_REST_S)
 
 
 def on_exit(server):
     """Say what became of everything; the master is at its end, so what it imports now nobody inherits."""
+    if _LAUNCHED:
+        return  # there may be other generations; the launcher says it
     from collector.receiver.farewell import tell_drain_done
 
     tell_drain_done()

@@ -9,6 +9,7 @@ Every exception that Collector raises on purpose.
     │   └── SpoolBroken          the file system refuses (read-only, I/O error, no inodes)
     ├── SinkError
     │   └── TransientSinkError   nothing of the batch counts as written: put it back, try later
+    ├── BindError                an address can't be listened on
     └── LedgerError              an account that does not add up: a defect of ours
 
 It imports nothing but the vocabulary, so that any row may raise from it.
@@ -57,6 +58,14 @@ class SinkError(CollectorError):
 
 class TransientSinkError(SinkError):
     """Raised by a sink when the whole batch must be tried again later."""
+
+
+class BindError(CollectorError):
+    """Raised when an address can't be listened on; `is_busy`: another listens there, and may let go of it."""
+
+    def __init__(self, message: str, *, is_busy: bool) -> None:
+        super().__init__(message)
+        self.is_busy = is_busy
 
 
 class LedgerError(CollectorError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -212,6 +213,7 @@ class Server:
             "sink": f"file:{self.data}?fsync=0",
             "flush_interval_s": 0.1,
             "drain_s": 4,
+            "lame_duck_s": 0,
             **settings,
         }
         self._workers = int(str(wanted["workers"]))
@@ -270,22 +272,28 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The master's."""
+        """The first process's: of the launcher, or of gunicorn's master where `command` starts gunicorn alone."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def is_running(self) -> bool:
-        """Tell whether the master lives."""
+        """Tell whether the first process lives."""
         return self._process is not None and self._process.poll() is None
 
+    def master_pids(self) -> list[int]:
+        """Return gunicorn's masters that live, of generations that drain too; the youngest last."""
+        pids = [int(line["pid"]) for line in self.log if "Starting gunicorn" in str(line.get("message"))]
+        return [pid for pid in pids if pid == self.pid or _parent(pid) == self.pid]
+
     def worker_pids(self) -> list[int]:
-        """Return the workers that have said that they started, and live; the youngest last."""
+        """Return the workers that have said that they started, and live under a master; the youngest last."""
+        masters = self.master_pids()
         pids = [int(line["pid"]) for line in self.logged("worker.started")]
-        return [pid for pid in pids if _parent(pid) == self.pid]
+        return [pid for pid in pids if _parent(pid) in masters]
 
     def signal(self, number: int) -> None:
-        """Send the master a signal."""
+        """Send the first process a signal."""
         os.kill(self.pid, number)
 
     def stop(self) -> int:
@@ -296,11 +304,17 @@ class Server:
         return self._process.wait(PATIENCE_S)
 
     def kill(self) -> None:
-        """End the master and its workers at one stroke, as a machine that kills a container does."""
+        """End all of it at one stroke, as a machine that kills a container does."""
         assert self._process is not None
-        pids = [self.pid, *self.worker_pids()]
+        # Nobody may start anything in between.
+        self.signal(signal.SIGSTOP)
+        pids = [self.pid, *self.master_pids(), *self.worker_pids()]
+        for master in self.master_pids():
+            if master != self.pid:
+                os.killpg(master, signal.SIGKILL)
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait(PATIENCE_S)
         # The orphans are init's to reap: dead is dead, if a name of them is left for a while.
         wait_for(lambda: not any(_parent(pid) is not None for pid in pids), "the workers to be dead")

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -26,8 +26,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from collector import cli
-from collector.cli.serve import APP
-from collector.settings import DEV_KEY, from_json, locate, parse_tenants
+from collector.cli.loading import notes
+from collector.launcher import task
+from collector.launcher.plan import read_handoff
+from collector.settings import DEV_KEY, Settings, from_json, locate, parse_tenants
 
 ROOT = Path(__file__).resolve().parent.parent
 TENANTS = f'[tenants.app]\nkeys = ["{"a1" * 32}"]\n'
@@ -112,6 +114,20 @@ def test_check_notes_what_may_surprise(tmp_path: Path) -> None:
 
     assert 0 == result.exit_code
     assert "COLLECTOR_HEC_URL has no effect in this build" in result.stdout
+
+
+@pytest.mark.parametrize(("workers", "said"), [(2, False), (3, True)])
+def test_check_notes_a_task_whose_workers_and_spool_do_not_fit_its_memory(
+    workers: int, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would run, and refuse uploads under load for no reason that its operator could see."""
+    monkeypatch.setattr("collector.cli.loading.memory_limit_bytes", lambda: 512 << 20)
+    settings = Settings(workers=workers, spool_bytes=128 << 20, spool_dir="/dev/shm")
+
+    assert said == (
+        f"{workers} workers of up to 120 MiB and a spool of 128 MiB are more than 90% of the 512 MiB of memory, from "
+        "where on uploads are refused: give it more memory, or fewer workers" in notes(settings)
+    )
 
 
 # -- key ---------------------------------------------------------------------------------------------------
@@ -212,28 +228,40 @@ def test_every_command_tells_wrong_settings_in_words(command: list[str]) -> None
 
 
 @pytest.fixture
-def executed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Catch what `serve` would become."""
-    calls: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda path, arguments: calls.append([path, *arguments]))
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, Path]]:
+    """Catch what `serve` would run."""
+    calls: list[tuple[Settings, Path]] = []
+
+    def note(settings: Settings, *, configuration: Path, environ: Mapping[str, str]) -> tuple[int, str | None]:
+        calls.append((settings, configuration))
+        return (1, "it can't be") if settings.workers == 13 else (0, None)
+
+    monkeypatch.setattr(task, "run", note)
     return calls
 
 
-def test_serve_becomes_gunicorn_with_the_shipped_configuration(executed: list[list[str]]) -> None:
-    """One process less to signal, and the same server from any directory."""
-    result = run("serve")
+def test_serve_runs_the_launcher_with_the_shipped_configuration(executed: list[tuple[Settings, Path]]) -> None:
+    """The same server from any directory."""
+    result = run("serve", WORKERS="3")
 
     assert 0 == result.exit_code
-    assert [[sys.executable, sys.executable, "-m", "gunicorn", "-c", str(locate("gunicorn.conf.py")), APP]] == executed
+    assert [(3, locate("gunicorn.conf.py"))] == [(settings.workers, file) for settings, file in executed]
 
 
-def test_serve_with_wrong_settings_becomes_nothing(executed: list[list[str]]) -> None:
+def test_serve_ends_with_what_the_launcher_says(executed: list[tuple[Settings, Path]]) -> None:
+    """An orchestrator sees the status, an operator the sentence."""
+    result = run("serve", WORKERS="13")
+
+    assert (1, "it can't be\n") == (result.exit_code, result.stderr)
+
+
+def test_serve_with_wrong_settings_runs_nothing(executed: list[tuple[Settings, Path]]) -> None:
     """No port opens on a mistake."""
     assert 1 == run("serve", BIND="0.0.0.0:80").exit_code
     assert [] == executed
 
 
-def test_serve_prints_one_line_to_try(executed: list[list[str]]) -> None:
+def test_serve_prints_one_line_to_try(executed: list[tuple[Settings, Path]]) -> None:
     """A stranger's first minute; the line names the port that is really bound."""
     result = run("serve", BIND="[::1]:9090", SINK="file:out")
 
@@ -245,16 +273,37 @@ def test_serve_prints_one_line_to_try(executed: list[list[str]]) -> None:
     assert "out/tenant=dev/date=…/hour=…/*.ndjson.zst" in result.stdout
 
 
-def test_serve_with_tenants_prints_nothing_among_the_logs(executed: list[list[str]], tmp_path: Path) -> None:
+def test_serve_with_tenants_prints_nothing_among_the_logs(
+    executed: list[tuple[Settings, Path]], tmp_path: Path
+) -> None:
     """In production every line of the standard output is JSON, and the line to try would be refused."""
     (tmp_path / "c.toml").write_text(TENANTS)
 
     assert "" == run("serve", CONFIG="c.toml").stdout
 
 
-def test_serve_says_where_events_go_that_go_to_no_file(executed: list[list[str]]) -> None:
+def test_serve_says_where_events_go_that_go_to_no_file(executed: list[tuple[Settings, Path]]) -> None:
     """They would be looked for in a folder that never comes."""
     assert "comes out of stdout:" in run("serve", SINK="stdout:").stdout
+
+
+# -- rehearse ----------------------------------------------------------------------------------------------
+
+
+def test_rehearse_hands_the_settings_over_and_opens_nothing(tmp_path: Path) -> None:
+    """The launcher asks it before a reload, beside a server that runs with the same spool and ports."""
+    handoff = tmp_path / "handoff"
+    with handoff.open("w+b") as file:
+        asked = subprocess.run(
+            [sys.executable, "-m", "collector", "rehearse", "--fd", str(file.fileno())],
+            pass_fds=(file.fileno(),), capture_output=True, text=True, check=False, cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "COLLECTOR_WORKERS": "3"},
+        )  # fmt: skip
+
+    assert (0, "", "") == (asked.returncode, asked.stdout, asked.stderr)
+    assert 3 == read_handoff(handoff.read_bytes()).plan.workers
+    assert not Path(os.environ["COLLECTOR_SPOOL_DIR"]).exists()
+    assert [handoff] == list(tmp_path.iterdir())
 
 
 # -- ledger ------------------------------------------------------------------------------------------------
@@ -297,7 +346,10 @@ def answer() -> Iterator[Answer]:
     answer.close()
 
 
-ROW = {"accepted": 12345, "delivered": 12340, "rescued": 0, "rejected_by_sink": 3, "dropped": 0, "pending": 2}
+ROW = {
+    "accepted": 12345, "delivered": 12340, "rescued": 0, "rejected_by_sink": 3, "dropped": 0, "deduplicated": 0,
+    "pending": 2,
+}  # fmt: skip
 LEDGER = {
     "balanced": True, **ROW, "reasons": {"rejected_by_sink:sink_too_large": 3},
     "tenants": {"app": {**ROW, "reasons": {"rejected_by_sink:sink_too_large": 3}}},
@@ -313,7 +365,7 @@ def test_the_ledger_is_shown_by_tenant_and_in_total(answer: Answer) -> None:
     assert 0 == result.exit_code
     assert [("/ledger", "Bearer t0ken")] == answer.asked
     for name in ("app", "total"):
-        assert re.search(rf"{name} +12,345 +12,340 +0 +3 +0 +2 +rejected_by_sink:sink_too_large 3", result.stdout)
+        assert re.search(rf"{name} +12,345 +12,340 +0 +3 +0 +0 +2 +rejected_by_sink:sink_too_large 3", result.stdout)
 
 
 def test_the_ledger_as_json_is_the_answer(answer: Answer) -> None:

@@ -1,27 +1,28 @@
 """
-`collector serve`.
+`collector serve`, and what its launcher runs to see whether a reload would do.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import click
 
+import collector
 from collector.cli.loading import load_or_exit, notes
 from collector.cli.screen import fail
 from collector.errors import SettingsError
-from collector.settings import DEV_KEY, DEV_TENANT, Settings, locate
-
-APP = "collector.bootstrap:create_app()"
+from collector.settings import DEV_KEY, DEV_TENANT, Settings, environment, locate
 
 
 @click.command()
 def serve() -> None:
-    """Check the settings, then become gunicorn with Collector in it."""
+    """Check the settings, then run Collector until it is told to stop."""
     settings, _ = load_or_exit()
     try:
         configuration = locate("gunicorn.conf.py")
@@ -31,8 +32,27 @@ def serve() -> None:
         click.echo(f"Note: {note}", err=True)
     if settings.tenants == (DEV_TENANT,):
         click.echo(_first_steps(settings, Path.cwd()))
-    arguments = [sys.executable, "-m", "gunicorn", "-c", str(configuration), APP]
-    os.execv(sys.executable, arguments)  # noqa: S606 -- our own interpreter, no shell
+    from collector.launcher import task  # noqa: PLC0415 -- what it stands on no other command needs
+
+    status, problem = task.run(settings, configuration=configuration, environ=environment())
+    if problem is not None:
+        fail([problem])
+    sys.exit(status)
+
+
+@click.command(hidden=True)
+@click.option("--fd", type=int, required=True, help="The open file that takes the settings.")
+def rehearse(fd: int) -> None:
+    """Load the settings and build a worker, as a reload will; open nothing. For the launcher."""
+    settings, _ = load_or_exit()
+    from collector import bootstrap  # noqa: PLC0415 -- it brings gevent and Flask
+    from collector.launcher.plan import write_handoff  # noqa: PLC0415 -- as in serve
+
+    for module in pkgutil.walk_packages(collector.__path__, "collector."):
+        if module.name != "collector.__main__":
+            importlib.import_module(module.name)
+    bootstrap.build(settings)
+    os.pwrite(fd, write_handoff(settings), 0)
 
 
 def _first_steps(settings: Settings, cwd: Path) -> str:

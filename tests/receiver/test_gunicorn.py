@@ -67,7 +67,7 @@ def test_a_reload_takes_new_settings(tmp_path: Path) -> None:
 
 def test_a_reload_with_settings_that_do_not_load_leaves_the_old_ones_in_force_and_says_so(tmp_path: Path) -> None:
     """gunicorn alone would end: the whole service, for a slip of the pen."""
-    with Server(tmp_path, toml=ACME) as server:
+    with Server(tmp_path, toml=ACME, command=PLAIN) as server:
         before = server.worker_pids()
         (tmp_path / "collector.toml").write_text("max_events = 'many'\n" + ACME)
         server.signal(signal.SIGHUP)

@@ -69,6 +69,7 @@ class Server:
             "COLLECTOR_BIND": f"127.0.0.1:{self.port}",
             "COLLECTOR_ADMIN_BIND": f"127.0.0.1:{self.admin_port}",
             "COLLECTOR_WORKERS": "2",
+            "COLLECTOR_LAME_DUCK_S": "0",
             "COLLECTOR_SPOOL_DIR": "/run/collector/spool",
             **settings,
         }
@@ -108,19 +109,8 @@ class Server:
         return self._await_end()
 
     def workers(self) -> set[int]:
-        """Return the ids of all processes below the first."""
-        found: set[int] = set()
-        waiting = [self.pid]
-        while waiting:
-            pid = waiting.pop()
-            try:
-                tasks = list(Path(f"/proc/{pid}/task").iterdir())
-                children = [int(word) for task in tasks for word in (task / "children").read_text().split()]
-            except OSError:  # it ended while we looked
-                continue
-            found.update(children)
-            waiting += children
-        return found
+        """Return the ids of the workers: the first process is the launcher, below it are gunicorn's masters."""
+        return {worker for master in _children(self.pid) for worker in _children(master)}
 
     # -- inside
 
@@ -249,7 +239,8 @@ class Server:
             os.close(self._pins.popitem()[1])
         if self._process is None:
             return
-        left = {self.pid, *self.workers()} if self._process.poll() is None else set()
+        # The launcher first: it would start others in their place.
+        left = (self.pid, *_children(self.pid), *self.workers()) if self._process.poll() is None else ()
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -258,3 +249,12 @@ class Server:
         self._process.wait(PATIENCE_S)
         if self._tracer is not None:
             self._tracer.wait(PATIENCE_S)
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that still run."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+    except OSError:  # it ended while we looked
+        return []
