@@ -13,7 +13,7 @@ import click
 
 from collector.cli.loading import load_or_exit, notes
 from collector.cli.screen import fail, few, print_table, readable, size
-from collector.settings import memory_limit_bytes, mount_size_bytes, spool_budget, to_json
+from collector.settings import dedupe_budget, memory_limit_bytes, mount_size_bytes, spool_budget, to_json
 from collector.settings.gunicorn import gunicorn_settings
 from collector.settings.values import NAME
 
@@ -30,6 +30,7 @@ def check() -> None:
     print_table("Settings", ("setting", "value", "from"), rows)
     mount_bytes = mount_size_bytes(settings.spool_dir)
     budget_bytes = spool_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit_bytes())
+    ids_bytes = dedupe_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit_bytes())
     print_table(
         "What they come to",
         ("", ""),
@@ -37,6 +38,7 @@ def check() -> None:
             ("tenants", f"{len(settings.tenants)}: {few(tenant.id for tenant in settings.tenants)}"),
             ("routes", few(f"{name} to {sink}" for name, sink in settings.routes.items())),
             ("spool", f"{size(budget_bytes)} of a mount of {size(mount_bytes)} that holds {settings.spool_dir}"),
+            ("ids of dedupe", f"{size(ids_bytes)} of it, from the first tenant on that has a window"),
             ("memory", size(memory_limit_bytes())),
             ("graceful timeout", f"{settings.graceful_timeout_s} s; stop grace must be longer"),
         ],

@@ -8,19 +8,20 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from collector.cli.screen import fail
+from collector.cli.screen import fail, size
 from collector.clock import SystemClock
 from collector.errors import SettingsError
 from collector.settings import (
     Settings,
+    dedupe_budget,
     environment,
     load_with_sources,
     memory_limit_bytes,
     mount_size_bytes,
     spool_budget,
 )
-from collector.settings.places import file_system_type, nearest_existing
-from collector.sinks.registry import open_sink
+from collector.settings.places import CLOSE_PART, WORKER_BYTES, file_system_type, nearest_existing
+from collector.sinks.registry import can_be_read_back, open_sink
 
 
 def load_or_exit() -> tuple[Settings, dict[str, str]]:
@@ -50,6 +51,7 @@ def _machine_problems(settings: Settings, name_of: Callable[[str], str]) -> list
     try:
         mount_bytes = mount_size_bytes(settings.spool_dir)
         spool_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit_bytes())
+        dedupe_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit_bytes())
     except SettingsError as error:
         problems += error.problems
     return problems
@@ -60,8 +62,16 @@ def notes(settings: Settings) -> list[str]:
     notes = []
     if (kind := file_system_type(settings.spool_dir)) != "tmpfs":
         notes.append(f"{settings.spool_dir} is on {kind}, not on tmpfs: every upload waits for that")
-    if settings.rescue_sink is not None:
-        notes.append("COLLECTOR_RESCUE_SINK has no effect in this build: a batch waits in the spool for its own sink")
+    limit = memory_limit_bytes()
+    budget = spool_budget(settings, mount_bytes=mount_size_bytes(settings.spool_dir), memory_limit=limit)
+    if settings.workers * WORKER_BYTES + budget > limit * CLOSE_PART:
+        notes.append(
+            f"{settings.workers} workers of up to {size(WORKER_BYTES)} and a spool of {size(budget)} are more than "
+            f"{CLOSE_PART:.0%} of the {size(limit)} of memory, from where on uploads are refused: give it more memory, "
+            "or fewer workers"
+        )
+    if settings.rescue_sink is not None and not can_be_read_back(settings.rescue_sink):
+        notes.append(f"COLLECTOR_RESCUE_SINK is {settings.rescue_sink}, and no replay can send on what went there")
     if settings.hec_url is not None:
         notes.append("COLLECTOR_HEC_URL has no effect in this build: logs go to the standard output only")
     return notes

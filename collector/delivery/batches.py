@@ -2,15 +2,16 @@
 Cuts a segment into batches within a sink's limits.
 
 The same segment is cut the same way each time: what is settled already is left out afterwards, so that a batch
-which is read again after a crash has the name and the lines it had before.
+which is read again after a crash has the name and the lines it had before. A name stands for one range of events,
+whatever the limits were: whoever writes it later writes nothing else over it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
-from xxhash import xxh32_hexdigest
+from xxhash import xxh3_64_hexdigest, xxh32_hexdigest
 
 from collector.buffer.segment import Contents, Piece, Segment
 from collector.event import Batch, Span
@@ -25,78 +26,153 @@ class Cut(msgspec.Struct, frozen=True):
     fits: bool = True
 
 
+class _Unit(msgspec.Struct, frozen=True):
+    """What is not parted: a whole upload, or one line of it. `span` is all of it, `pending` what is not settled."""
+
+    span: Span
+    size: int
+    pending: tuple[Span, ...]
+    lines: bytes | memoryview
+
+
 class _Pile:
-    """Lines on their way into one batch."""
+    """Units on their way into one batch; those that are settled count, and are left out."""
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, *units: _Unit) -> None:
         self._segment = segment
-        self.spans: list[Span] = []
-        self.parts: list[bytes | memoryview] = []
-        self.events = 0
-        self.size = 0
+        self._first: Span | None = None
+        self._last: Span | None = None
+        self._events = 0
+        self._size = 0
+        self._spans: list[Span] = []
+        self._parts: list[bytes | memoryview] = []
+        for unit in units:
+            self.add(unit)
 
-    def add(self, span: Span, lines: bytes | memoryview) -> None:
-        self.events += len(span)
-        self.size += len(lines)
-        self.parts.append(lines)
-        if self.spans and self.spans[-1].last == span.first and _same_partition(self.spans[-1], span):
-            span = Span(span.tenant_id, span.hour, self.spans.pop().first, span.last)
-        self.spans.append(span)
+    def add(self, unit: _Unit) -> None:
+        self._first, self._last = self._first or unit.span, unit.span
+        self._events += len(unit.span)
+        self._size += unit.size
+        if unit.pending:
+            self._parts.append(unit.lines)
+        for span in unit.pending:
+            if self._spans and self._spans[-1].last == span.first and _same_partition(self._spans[-1], span):
+                self._spans[-1] = Span(span.tenant_id, span.hour, self._spans[-1].first, span.last)
+            else:
+                self._spans.append(span)
 
-    def takes(self, events: int, size: int, limits: Limits) -> bool:
-        return self.events + events <= limits.max_events and self.size + size <= limits.max_bytes
+    def takes(self, unit: _Unit, limits: Limits) -> bool:
+        within = self._events + len(unit.span) <= limits.max_events and self._size + unit.size <= limits.max_bytes
+        return within or self._first is None
 
-    def batch(self) -> Batch:
-        return Batch(
-            name=_name(self._segment, self.spans[0]),
-            segment=self._segment.name,
-            spans=tuple(self.spans),
-            payload=b"".join(self.parts),
-        )
+    def cuts(self, *, fits: bool = True) -> Iterator[Cut]:
+        """Yield the batch, if anything in it is pending."""
+        if self._spans and self._first and self._last:
+            name = _name(self._segment, self._first, self._last.last)
+            yield Cut(Batch(name, self._segment.name, tuple(self._spans), b"".join(self._parts)), fits)
 
 
 def _same_partition(one: Span, other: Span) -> bool:
     return (one.tenant_id, one.hour) == (other.tenant_id, other.hour)
 
 
-def _name(segment: Segment, span: Span) -> str:
-    partition = xxh32_hexdigest(f"{span.tenant_id}/{span.hour}".encode())
-    return f"{segment.name}-{partition}-{span.first:08d}"
+def _name(segment: Segment, first: Span, end: int) -> str:
+    partition = xxh32_hexdigest(f"{first.tenant_id}/{first.hour}".encode())
+    return f"{segment.name}-{partition}-{first.first:08d}-{end:08d}"
 
 
 def cut(segment: Segment, contents: Contents, limits: Limits) -> Iterator[Cut]:
     """Yield the batches of what is not settled in a segment, partition by partition."""
     pile = _Pile(segment)
-    for (tenant_id, hour), pieces in sorted(contents.pieces.items(), key=lambda item: item[0]):
-        settled = segment.settled.get((tenant_id, hour), Intervals())
+    for partition, pieces in sorted(contents.pieces.items(), key=lambda item: item[0]):
+        settled = segment.settled.get(partition, Intervals())
         for piece in sorted(pieces, key=lambda one: one.first):
-            for first, last, lines in _fitting(piece, settled, limits):
-                span = Span(tenant_id, hour, first, last)
-                if len(lines) > limits.max_event_bytes and len(span) == 1:
-                    large = _Pile(segment)
-                    large.add(span, lines)
-                    yield Cut(large.batch(), fits=False)
-                    continue
-                if pile.spans and not pile.takes(len(span), len(lines), limits):
-                    yield Cut(pile.batch())
+            for unit in _units(partition, piece, settled, limits):
+                if unit.size > limits.max_event_bytes and len(unit.span) == 1:
+                    # What a name stands for has no holes: the batch before ends here.
+                    yield from pile.cuts()
                     pile = _Pile(segment)
-                pile.add(span, lines)
-        if pile.spans and limits.partitioned:
-            yield Cut(pile.batch())
+                    yield from _Pile(segment, unit).cuts(fits=False)
+                    continue
+                if not pile.takes(unit, limits):
+                    yield from pile.cuts()
+                    pile = _Pile(segment)
+                pile.add(unit)
+        if limits.partitioned:
+            yield from pile.cuts()
             pile = _Pile(segment)
-    if pile.spans:
-        yield Cut(pile.batch())
+    yield from pile.cuts()
 
 
-def _fitting(piece: Piece, settled: Intervals, limits: Limits) -> Iterator[tuple[int, int, bytes | memoryview]]:
-    """Yield (first, last, lines) of the unsettled events of a piece: whole where that fits, else line by line."""
-    end = piece.first + piece.events
-    small = piece.events <= limits.max_events and len(piece.payload) <= min(limits.max_bytes, limits.max_event_bytes)
-    gaps = settled.gaps(piece.first, end)
-    if small and gaps == [(piece.first, end)]:
-        yield piece.first, end, piece.payload
-    elif gaps:
-        lines = bytes(piece.payload).split(b"\n")
-        for first, last in gaps:
-            for n in range(first, last):
-                yield n, n + 1, lines[n - piece.first] + b"\n"
+def _units(partition: tuple[str, int], piece: Piece, settled: Intervals, limits: Limits) -> Iterator[_Unit]:
+    """Yield a piece whole where that fits, else line by line."""
+    span = Span(*partition, piece.first, piece.first + piece.events)
+    gaps = settled.gaps(span.first, span.last)
+    pending = tuple(Span(*partition, first, last) for first, last in gaps)
+    size = len(piece.payload)
+    if piece.events <= limits.max_events and size <= min(limits.max_bytes, limits.max_event_bytes):
+        whole = gaps == [(span.first, span.last)]
+        yield _Unit(span, size, pending, piece.payload if whole else _picked(piece, pending))
+        return
+    for n, line in enumerate(_lines(piece.payload), piece.first):
+        one = Span(*partition, n, n + 1)
+        is_pending = any(gap.first <= n < gap.last for gap in pending)
+        yield _Unit(one, len(line), (one,) if is_pending else (), line)
+
+
+def _picked(piece: Piece, spans: Sequence[Span]) -> bytes:
+    """Return the lines of a piece that lie in some spans."""
+    lines = _lines(piece.payload) if spans else []
+    return b"".join(b"".join(lines[span.first - piece.first : span.last - piece.first]) for span in spans)
+
+
+def _lines(payload: bytes | memoryview) -> list[bytes]:
+    """Split lines, each with its newline."""
+    return [line + b"\n" for line in bytes(payload).split(b"\n")[:-1]]
+
+
+def meet(one: Limits, other: Limits) -> Limits:
+    """Return limits that hold for both sinks."""
+    return Limits(
+        max_events=min(one.max_events, other.max_events),
+        max_bytes=min(one.max_bytes, other.max_bytes),
+        max_event_bytes=min(one.max_event_bytes, other.max_event_bytes),
+        partitioned=one.partitioned or other.partitioned,
+    )
+
+
+def split(batch: Batch, limits: Limits) -> Iterator[tuple[int, Cut]]:
+    """
+    Yield a batch of one partition within other limits than it was cut to, each part with the place of its first line.
+
+    A batch that fits goes whole, under its own name; the name of a part tells what is in it.
+    """
+    lines = _lines(batch.payload)
+    if len(lines) <= limits.max_events and len(batch.payload) <= min(limits.max_bytes, limits.max_event_bytes):
+        yield 0, Cut(batch)
+        return
+    first, size = 0, 0
+    for n, line in enumerate(lines):
+        too_large = len(line) > limits.max_event_bytes
+        if first < n and (too_large or n - first >= limits.max_events or size + len(line) > limits.max_bytes):
+            yield first, Cut(_part(batch, lines, range(first, n)))
+            first, size = n, 0
+        size += len(line)
+        if too_large:
+            yield n, Cut(_part(batch, lines, range(n, n + 1)), fits=False)
+            first, size = n + 1, 0
+    if first < len(lines):
+        yield first, Cut(_part(batch, lines, range(first, len(lines))))
+
+
+def _part(batch: Batch, lines: Sequence[bytes], numbers: Sequence[int]) -> Batch:
+    """Return some lines of a batch of one partition, under their own name unless they are all of it."""
+    payload = b"".join(lines[n] for n in numbers)
+    name = batch.name if len(numbers) == len(lines) else f"{batch.name}.{xxh3_64_hexdigest(payload)}"
+    span = batch.spans[0]
+    return Batch(name, batch.segment, (Span(span.tenant_id, span.hour, 0, len(numbers)),), payload)
+
+
+def selected(batch: Batch, numbers: Sequence[int]) -> Batch:
+    """Return the events of a batch of one partition that have these places in it."""
+    return _part(batch, _lines(batch.payload), numbers)

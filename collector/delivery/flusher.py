@@ -2,23 +2,26 @@
 The background flusher of a worker: seal, read, batch, write, settle, unlink.
 
 It is a tick. A batch that fails goes back to its segment with a `not_before`; no greenlet sleeps holding data.
-Each route has a lane of its own, so that a sink that fails or hangs holds up its own route alone.
+Each route has a lane of its own, so that a sink that fails or hangs holds up its own route alone. Beside it there
+may be a lane to the rescue sink, which is gone when the own sink has taken nothing for long, or a drain nears its end.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from collector.buffer.holding import Holding
 from collector.buffer.segment import Segment
 from collector.buffer.spool import Spool
 from collector.clock import Clock
-from collector.delivery.batches import Cut, cut
+from collector.delivery.batches import Cut, cut, meet
+from collector.delivery.lane import Lane, Reading
 from collector.delivery.retry import Backoff
 from collector.errors import CollectorError, TransientSinkError
-from collector.outcome import Reason, Receipt
+from collector.outcome import RESCUED, Reason, Receipt
 from collector.sinks.base import Sink
 from collector.telemetry.signals import Signals
 
@@ -28,33 +31,9 @@ Offload = Callable[[Callable[[], T]], T]
 
 #: How often the flusher looks at the ages of segments, in seconds: an event waits at most this long more.
 TICK_S = 0.1
-
-
-class _Reading:
-    """A segment in flight: its batches still to come, those under way, and whether one failed."""
-
-    def __init__(self, holding: Holding, segment: Segment, cuts: Iterator[Cut]) -> None:
-        self.holding = holding
-        self.segment = segment
-        self.cuts = cuts
-        self.under_way = 0
-        self.retry_at: float | None = None
-        self.is_read = False
-
-
-class _Lane:
-    """One route: its sink, and what is under way to it."""
-
-    def __init__(self, route: str, sink: Sink) -> None:
-        self.route = route
-        self.sink = sink
-        self.readings: list[_Reading] = []
-        self.under_way = 0
-        self.failures = 0
-        self.not_before = 0.0
-
-    def wanted_under_way(self) -> bool:
-        return any(reading.segment.wanted for reading in self.readings)
+#: The last part of a drain, in which what is left goes to the rescue sink. Half: by then a sink that came back within
+#: the other half has been met by several tries, and to write a spool elsewhere takes as long as to write it at all.
+RESCUE_PART = 0.5
 
 
 class Flusher:
@@ -63,7 +42,10 @@ class Flusher:
 
     `spawn` runs a function beside the caller (a greenlet in a worker, at once in a test), `offload` runs a
     blocking one off the hub and returns its result, `breathe` lets other greenlets run. At most `concurrency`
-    batches of a route are under way at once, of at most `concurrency` segments in memory.
+    batches of a lane are under way at once, of at most `concurrency` segments in memory.
+
+    `rescues` are the rescue sink as each route has it. It gets what waits for a sink that took nothing for
+    `rescue_after_s`, but for one batch now and then that tries the sink.
     """
 
     def __init__(
@@ -76,12 +58,16 @@ class Flusher:
         signals: Signals,
         max_age_s: float,
         concurrency: int,
+        rescues: Mapping[str, Sink] | None = None,
+        rescue_after_s: float = 0.0,
         spawn: Spawn = lambda run: run(),
         offload: Offload[Receipt] = lambda run: run(),
         breathe: Callable[[], None] = lambda: None,
     ) -> None:
         self._spool = spool
-        self._lanes = {route: _Lane(route, sink) for route, sink in sinks.items()}
+        self._lanes = {route: Lane(route, sink, limits=sink.limits, own=sink.limits) for route, sink in sinks.items()}
+        self._rescues = {route: _rescue_lane(route, sink, sinks[route]) for route, sink in (rescues or {}).items()}
+        self._rescue_after_s = rescue_after_s
         self._backoff = backoff
         self._clock = clock
         self._signals = signals
@@ -93,6 +79,9 @@ class Flusher:
         self._wake = threading.Event()
         self._closed = False
         self._ticking = False
+        self._ending = False
+        #: Segments with events that only their own sink may yet take: they wait for it, and their route is not behind.
+        self._remains: set[str] = set()
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -115,15 +104,29 @@ class Flusher:
         self._closed = True
         self._wake.set()
 
-    def drain(self, deadline_s: float) -> bool:
-        """Seal all and tick until the spool is empty or the time is up; return whether it is empty."""
+    def drain(self, deadline_s: float, *, to_rescue: Callable[[], bool] = lambda: True) -> bool:
+        """
+        Seal all and tick until the spool is empty or the time is up; return whether it is empty.
+
+        In the last part of the time nothing more goes to the sinks of routes that have a rescue sink: what waits goes
+        there, if `to_rescue` says so. What is under way at a sink then is waited for, and is left in the spool if that
+        hangs: it may have arrived, and would be in both.
+        """
         until = self._clock.monotonic() + deadline_s
-        while not self._spool.is_empty and self._clock.monotonic() < until:
+        while not self._spool.is_empty and (now := self._clock.monotonic()) < until:
+            is_near = until - now <= deadline_s * RESCUE_PART
+            if is_near and self._rescues and not self._ending and to_rescue():
+                self._begin_to_end()
             self._spool.seal_all()
             self.tick()
             self._wake.wait(TICK_S / 2)
             self._wake.clear()
         return self._spool.is_empty
+
+    def _begin_to_end(self) -> None:
+        self._ending = True
+        for _, segment in self._spool.sealed():
+            segment.not_before = 0.0
 
     # -- one tick ------------------------------------------------------------------------------------------
 
@@ -148,23 +151,46 @@ class Flusher:
                 route = segment.route if segment.route in self._lanes else "default"
                 waiting.setdefault(route, []).append((holding, segment))
         for lane in self._lanes.values():
-            if lane.not_before <= now:
-                self._fill(lane, waiting.get(lane.route, []))
+            self._serve(lane, self._rescues.get(lane.route), waiting.get(lane.route, []))
 
     def _seal(self, now: float) -> None:
         # A route that is behind gains nothing by one more segment: the open one goes on to grow, up to its size, and
         # the batches with it.
-        behind = {segment.route for _, segment in self._spool.sealed()}
+        behind = {segment.route for _, segment in self._spool.sealed() if segment.name not in self._remains}
         for segment in self._spool.open_segments():
             if not segment.size:
                 continue
-            lane = self._lanes.get(segment.route)
+            lanes = [lanes[segment.route] for lanes in (self._lanes, self._rescues) if segment.route in lanes]
             is_due = now - segment.opened_at >= self._max_age_s and segment.route not in behind
             # Uploads that wait are written together: while one group is on its way, the next one gathers.
-            if is_due or (segment.wanted and (lane is None or not lane.wanted_under_way())):
+            if is_due or (segment.wanted and not any(lane.wanted_under_way() for lane in lanes)):
                 self._spool.seal(segment.route)
 
-    def _fill(self, lane: _Lane, waiting: list[tuple[Holding, Segment]]) -> None:
+    def _serve(self, lane: Lane, rescue: Lane | None, waiting: list[tuple[Holding, Segment]]) -> None:
+        """Give a route's waiting segments to its sink, or to the rescue sink."""
+        if rescue is None:
+            self._fill(lane, waiting)
+        elif self._ending:
+            self._release(lane)
+            self._fill(rescue, waiting)
+        else:
+            # However long a sink has failed, one batch goes ahead and tries it when its time has come.
+            self._fill(lane, waiting)
+            if self._is_given_up(lane):
+                self._fill(rescue, waiting)
+
+    def _is_given_up(self, lane: Lane) -> bool:
+        """Tell whether what waits for a route's own sink is the rescue sink's."""
+        is_stuck = lane.is_stuck(self._clock.monotonic(), self._rescue_after_s)
+        return lane.route in self._rescues and not lane.is_rescue and (self._ending or is_stuck)
+
+    def _release(self, lane: Lane) -> None:
+        """Let go of every segment that was read for a sink which gets no more, once none of it is under way."""
+        for reading in list(lane.readings):
+            reading.retry_at = self._clock.monotonic()
+            self._finish(lane, reading)
+
+    def _fill(self, lane: Lane, waiting: list[tuple[Holding, Segment]]) -> None:
         # After a failure one batch goes ahead and tries the sink; the others follow when it has arrived.
         places = 1 if lane.failures else self._concurrency
         while lane.under_way < places and lane.not_before <= self._clock.monotonic():
@@ -174,11 +200,10 @@ class Flusher:
                     return
                 self._read(lane, *waiting.pop(0))
                 continue
-            reading.under_way += 1
-            lane.under_way += 1
-            self._spawn(self._delivery(lane, reading, one))
+            lane.begin(reading, one, self._clock.monotonic())
+            self._spawn(partial(self._deliver, lane, reading, one))
 
-    def _next_cut(self, lane: _Lane) -> tuple[_Reading | None, Cut | None]:
+    def _next_cut(self, lane: Lane) -> tuple[Reading | None, Cut | None]:
         for reading in list(lane.readings):
             if reading.is_read or reading.retry_at is not None:
                 continue
@@ -189,7 +214,7 @@ class Flusher:
             self._finish(lane, reading)
         return None, None
 
-    def _read(self, lane: _Lane, holding: Holding, segment: Segment) -> None:
+    def _read(self, lane: Lane, holding: Holding, segment: Segment) -> None:
         segment.in_flight = True
         try:
             contents = segment.load(self._breathe)
@@ -206,58 +231,68 @@ class Flusher:
             segment.attempts += 1
             segment.not_before = self._clock.monotonic() + self._backoff.delay_s(segment.attempts)
         else:
-            lane.readings.append(_Reading(holding, segment, cut(segment, contents, lane.sink.limits)))
+            lane.readings.append(Reading(holding, segment, cut(segment, contents, lane.limits)))
 
     # -- one batch -----------------------------------------------------------------------------------------
 
-    def _delivery(self, lane: _Lane, reading: _Reading, one: Cut) -> Callable[[], None]:
-        return lambda: self._deliver(lane, reading, one)
-
-    def _deliver(self, lane: _Lane, reading: _Reading, one: Cut) -> None:
+    def _deliver(self, lane: Lane, reading: Reading, one: Cut) -> None:
         batch, started = one.batch, self._clock.monotonic()
         try:
-            if not one.fits:
-                receipt = Receipt(0, rejected=tuple((n, Reason.SINK_TOO_LARGE) for n in range(len(batch))))
-            elif lane.sink.blocking:
-                receipt = self._offload(lambda: lane.sink.write(batch))
-            else:
-                receipt = lane.sink.write(batch)
-            reading.holding.settle(reading.segment, batch, receipt)
+            receipt, spared = lane.verdict(batch, self._write(lane, one))
+            reading.holding.settle(reading.segment, batch, receipt, arrived=lane.arrived)
         except TransientSinkError as error:
             self._fail(lane, reading, str(error))
         except Exception as error:  # noqa: BLE001 - a defect of a sink or of ours: the events stay where they are
             self._signals.internal_error(f"flusher.deliver {lane.route}", error)
             self._fail(lane, reading, type(error).__name__)
         else:
-            self._signals.batch_delivered(
-                lane.route, receipt.delivered, len(batch.payload), self._clock.monotonic() - started
-            )
-            if receipt.retryable:
-                self._fail(lane, reading, f"{len(receipt.retryable)} of {len(batch)} events were not taken")
-            else:
-                lane.failures = 0
+            now = self._clock.monotonic()
+            if lane.is_rescue and receipt.delivered:
+                self._signals.batch_rescued(lane.route, "drain" if self._ending else "unavailable", receipt.delivered)
+            elif not lane.is_rescue:
+                self._signals.batch_delivered(lane.route, receipt.delivered, len(batch.payload), now - started)
+            lane.took(one, receipt, now)
+            reading.has_remains |= spared > 0
+            if len(receipt.retryable) > spared:
+                self._fail(lane, reading, f"{len(receipt.retryable) - spared} of {len(batch)} events were not taken")
         finally:
-            reading.under_way -= 1
-            lane.under_way -= 1
+            lane.end(reading)
             self._finish(lane, reading)
             self.wake()
 
-    def _fail(self, lane: _Lane, reading: _Reading, error: str) -> None:
-        now = self._clock.monotonic()
+    def _write(self, lane: Lane, one: Cut) -> Receipt:
+        if not one.fits:
+            return Receipt(0, rejected=tuple((n, Reason.SINK_TOO_LARGE) for n in range(len(one.batch))))
+        if lane.sink.blocking:
+            return self._offload(lambda: lane.sink.write(one.batch))
+        return lane.sink.write(one.batch)
+
+    def _fail(self, lane: Lane, reading: Reading, error: str) -> None:
         if reading.retry_at is None:
             lane.failures += 1
             reading.segment.attempts += 1
             failures = max(lane.failures, reading.segment.attempts)
             delay_s = self._backoff.delay_s(failures)
-            reading.retry_at = lane.not_before = now + delay_s
-            self._signals.batch_failed(lane.route, error, failures, delay_s)
+            reading.retry_at = lane.not_before = self._clock.monotonic() + delay_s
+            self._signals.batch_failed(lane.route, f"{'rescue: ' * lane.is_rescue}{error}", failures, delay_s)
 
-    def _finish(self, lane: _Lane, reading: _Reading) -> None:
+    def _finish(self, lane: Lane, reading: Reading) -> None:
         """Let a segment go when none of its batches is under way: to its end, or back to be tried again."""
         if reading.under_way or not (reading.is_read or reading.retry_at is not None) or reading not in lane.readings:
             return
         lane.readings.remove(reading)
         reading.segment.in_flight = False
+        (self._remains.add if reading.has_remains else self._remains.discard)(reading.segment.name)
+        if reading.retry_at is None and reading.has_remains:
+            # No fault of the rescue sink's: it goes on with other segments, and leaves this one alone for a while.
+            reading.segment.attempts += 1
+            reading.retry_at = self._clock.monotonic() + self._backoff.delay_s(reading.segment.attempts)
         if reading.retry_at is not None:
-            reading.segment.not_before = reading.retry_at
+            # What tried a sink that is given up has had its turn there.
+            reading.segment.not_before = 0.0 if self._is_given_up(lane) else reading.retry_at
         self._spool.discard_if_settled(reading.holding, reading.segment)
+
+
+def _rescue_lane(route: str, rescue: Sink, own: Sink) -> Lane:
+    # Cut for both, so that a batch is there under the name that it has at its own sink.
+    return Lane(route, rescue, limits=meet(own.limits, rescue.limits), own=own.limits, arrived=RESCUED)

@@ -85,12 +85,14 @@ def _check_timeouts(settings: Settings, reading: Reading) -> None:
         return
     upload_s = settings.body_deadline_s + settings.ack_timeout_s
     parts = ("keepalive_s",) if settings.keepalive_s >= upload_s else ("body_deadline_s", "ack_timeout_s")
-    longest = max((*parts, "drain_s"), key=lambda part: float(getattr(settings, part)))
-    summed = " + ".join(f"{part} {getattr(settings, part):g}" for part in (*parts, "drain_s"))
+    parts = ("lame_duck_s", *parts, "drain_s")
+    longest = max(parts, key=lambda part: float(getattr(settings, part)))
+    summed = " + ".join(f"{part} {getattr(settings, part):g}" for part in parts)
     reading.wrong(
         longest,
         f"{getattr(settings, longest):g} is too long: {summed} + 2 must stay under {MAX_STOP_GRACE_S - 1} s, since a "
         f"task is killed {MAX_STOP_GRACE_S} s after it was asked to stop; write less",
+        "lame_duck_s",
         "keepalive_s",
         "body_deadline_s",
         "ack_timeout_s",
@@ -117,12 +119,22 @@ def _check_sizes(settings: Settings, reading: Reading) -> None:
 
 
 def _check_sinks(settings: Settings, reading: Reading) -> None:
-    if settings.rescue_sink == settings.sink:
-        reading.wrong(
-            "rescue_sink",
-            "is the same as the sink, and a rescue that fails with it is none; write another, or leave it out",
-            "sink",
-        )
+    if settings.rescue_sink is None:
+        return
+    for route, sink in settings.routes.items():
+        if _place(sink) == _place(settings.rescue_sink):
+            of_route = "" if route == "default" else f" of [routes.{route}]"
+            reading.wrong(
+                "rescue_sink",
+                f"is the same as the sink{of_route}, and a rescue that fails with it is none; write another, or leave "
+                "it out",
+                "sink" if route == "default" else "routes",
+            )
+
+
+def _place(sink: str) -> str:
+    """Return a sink's URL without its options, which say how it writes and not where."""
+    return sink.partition("?")[0].rstrip("/")
 
 
 def _check_splunk(settings: Settings, reading: Reading) -> None:

@@ -4,6 +4,8 @@ What a sink is: it declares its limits and writes. It does not split, retry, sle
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
@@ -34,6 +36,8 @@ class Sink(Protocol):
     gevent's sockets is not blocking. A blocking one runs in threads of gevent's pool, where what gevent patches
     is a trap: two threads that wait for one `threading.Lock` may never wake, a wait of any kind gives the thread
     a hub, and then `os.close` of a pipe or a directory does not come to pass.
+
+    A sink that names what it writes by the batch takes a batch whole or not at all: what is left of one keeps its name.
     """
 
     limits: Limits
@@ -47,3 +51,40 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go; safe to call twice and before `start`."""
+
+
+class Stored(Protocol):
+    """One batch of a route, as it lies in a sink that can be read back; `place` says where, for people."""
+
+    name: str
+    place: str
+
+    def load(self) -> Batch | None:
+        """
+        Read the batch; None when it is gone. Its events are numbered anew, from 0.
+
+        Raises `errors.SinkError` for what can't be read back, and leaves it where it is.
+        """
+
+    def keep(self, rest: Batch | None) -> None:
+        """
+        Let only these of the events that were loaded lie here, or nothing; a batch written since is not touched.
+
+        Raises `errors.TransientSinkError`, and then what was there still is.
+        """
+
+
+class Source(Protocol):
+    """The reading side of a rescue sink, which holds the batches of each route below `route=<name>`."""
+
+    def routes(self) -> list[str]:
+        """Name the routes there are; raises `errors.SinkError` when the place can't be looked into."""
+
+    def exclusive(self, route: str) -> AbstractContextManager[bool]:
+        """Hold a route for one reader, and tell whether it is this one; raises `errors.SinkError`."""
+
+    def stored(self, route: str) -> Iterator[Stored]:
+        """List a route's batches; those that come meanwhile may be missing."""
+
+    def put_aside(self, route: str, batch: Batch) -> str:
+        """Keep what a sink refused for good out of the way, and say where; raises `errors.TransientSinkError`."""

@@ -70,6 +70,12 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def from_url(url: SinkUrl, writer_id: str, clock: Clock) -> LocalSink:  # noqa: ARG001 - a batch's name says all
     """Make the sink of a `file:` URL; raises `ValueError`."""
+    options = read_place(url)
+    return LocalSink(url.path, clock=clock, level=options.level, fsync=options.fsync)
+
+
+def read_place(url: SinkUrl) -> Options:
+    """Read the options of a `file:` URL that names a directory; raises `ValueError` for any other."""
     if url.host not in {"", "localhost"}:
         raise ValueError(
             f"sink {url.text!r}: {url.host!r} stands where a host would; write file:{url.host}{url.path} for a "
@@ -77,8 +83,7 @@ def from_url(url: SinkUrl, writer_id: str, clock: Clock) -> LocalSink:  # noqa: 
         )
     if not url.path or url.path.startswith("~"):
         raise ValueError(f"sink {url.text!r} names no directory; write file:data or file:/var/lib/collector")
-    options = read_options(url, Options)
-    return LocalSink(url.path, clock=clock, level=options.level, fsync=options.fsync)
+    return read_options(url, Options)
 
 
 class LocalSink:
@@ -107,7 +112,7 @@ class LocalSink:
                 read_only = os.statvfs(self._root).f_flag & os.ST_RDONLY
                 raise OSError(errno.EROFS, "it is read-only") if read_only else OSError(errno.EACCES, "not allowed")
         except OSError as exc:
-            raise _refused(self._root, exc) from exc
+            raise refused(self._root, exc) from exc
         self._sweep()
 
     def write(self, batch: Batch) -> Receipt:
@@ -119,9 +124,7 @@ class LocalSink:
         if not len(batch):
             return Receipt(delivered=0)
         target = self._target(batch)
-        # A compressor serves one thread at a time, and making one costs nothing beside its work.
-        compressor = zstandard.ZstdCompressor(level=self._level, write_checksum=True, write_content_size=True)
-        frame = compressor.compress(batch.payload)
+        frame = compress(batch.payload, self._level)
         try:
             try:
                 self._put(target, frame)
@@ -131,7 +134,7 @@ class LocalSink:
                 self._put(target, frame)
         except OSError as exc:
             self._synced.clear()
-            raise _refused(target, exc) from exc
+            raise refused(target, exc) from exc
         return Receipt(delivered=len(batch))
 
     def close(self) -> None:
@@ -153,9 +156,9 @@ class LocalSink:
     def _put(self, target: Path, frame: bytes) -> None:
         self._make(target.parent)
         temporary = target.with_name(f".{target.name}.tmp")
-        claim = _claim(temporary)
+        claim = claim_file(temporary)
         try:
-            _write_all(claim, frame)
+            write_all(claim, frame)
             if self._fsync:
                 os.fsync(claim)
             temporary.rename(target)
@@ -193,25 +196,15 @@ class LocalSink:
         self._synced.add(directory)
 
     def _sync_directory(self, directory: Path) -> None:
-        if not self._fsync:
-            return
-        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(opened)
-        except OSError as exc:
-            # Some network file systems sync no directories; they answer EINVAL.
-            if exc.errno != errno.EINVAL:
-                raise
-        finally:
-            # In a worker os.close is gevent's, and may leave a directory open for ever in a thread of its pool.
-            os.closerange(opened, opened + 1)
+        if self._fsync:
+            sync_directory(directory)
 
     def _sweep(self) -> None:
         """Remove stale temporary files. What can't be seen or removed is left: it costs room, never an event."""
         with suppress(OSError):
-            dates = [date for tenant in _folders(self._root, "tenant=") for date in _folders(tenant, "date=")]
+            dates = [date for tenant in folders(self._root, "tenant=") for date in folders(tenant, "date=")]
             dates.sort(key=lambda date: date.name, reverse=True)
-            hours = (hour for date in dates for hour in _folders(date, "hour="))
+            hours = (hour for date in dates for hour in folders(date, "hour="))
             for hour, _ in zip(hours, range(SWEEP_DIRECTORIES), strict=False):
                 for temporary in hour.glob(f".*{SUFFIX}.tmp"):
                     self._sweep_one(temporary)
@@ -220,14 +213,14 @@ class LocalSink:
         with suppress(OSError):
             if temporary.stat().st_mtime_ns // 1000 > self._clock.now_us() - STALE_US:
                 return
-            claim = _claim(temporary)
+            claim = claim_file(temporary)
             try:
                 temporary.unlink()
             finally:
                 os.close(claim)
 
 
-def _claim(temporary: Path) -> int:
+def claim_file(temporary: Path) -> int:
     """
     Open a temporary file for this writer alone, emptied; `BlockingIOError` while another has it.
 
@@ -250,18 +243,42 @@ def _claim(temporary: Path) -> int:
     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
-def _write_all(claim: int, frame: bytes) -> None:
+def compress(payload: bytes, level: int) -> bytes:
+    """Make one zstd frame with its size and a checksum."""
+    # A compressor serves one thread at a time, and making one costs nothing beside its work.
+    compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
+    return compressor.compress(payload)
+
+
+def write_all(claim: int, frame: bytes) -> None:
+    """Write to the end, however little a write takes."""
     rest = memoryview(frame)
     while rest:
         rest = rest[os.write(claim, rest) :]
 
 
-def _folders(directory: Path, prefix: str) -> list[Path]:
+def sync_directory(directory: Path) -> None:
+    """Bring a directory's entries to the disk; raises OSError."""
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    except OSError as exc:
+        # Some network file systems sync no directories; they answer EINVAL.
+        if exc.errno != errno.EINVAL:
+            raise
+    finally:
+        # In a worker os.close is gevent's, and may leave a directory open for ever in a thread of its pool.
+        os.closerange(opened, opened + 1)
+
+
+def folders(directory: Path, prefix: str) -> list[Path]:
+    """List the entries of a directory whose names begin so; none when it can't be read."""
     with suppress(OSError):
         return [Path(entry.path) for entry in os.scandir(directory) if entry.name.startswith(prefix)]
     return []
 
 
-def _refused(path: Path, exc: OSError) -> TransientSinkError:
+def refused(path: Path, exc: OSError) -> TransientSinkError:
+    """Say what the file system refused, and what can be done about it."""
     advice = ADVICE.get(exc.errno or 0, "the batch is kept and tried again")
     return TransientSinkError(f"file: can't write {path}: {exc.strerror or exc}; {advice}")

@@ -1,5 +1,5 @@
 """
-Which sink a URL opens. A new sink is one module and one line here.
+Which sink a URL opens, and which can be read back. A new sink is one module and one line here.
 """
 
 from __future__ import annotations
@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collector.clock import Clock, SystemClock
-from collector.sinks import local, stdout, url
-from collector.sinks.base import Sink
+from collector.sinks import local, local_source, stdout, url
+from collector.sinks.base import Sink, Source
 
 #: Makes a sink from its URL, the id of the worker that writes, and the clock. It opens nothing yet.
 Factory = Callable[[url.SinkUrl, str, Clock], Sink]
@@ -16,6 +16,11 @@ Factory = Callable[[url.SinkUrl, str, Clock], Sink]
 SINKS: dict[str, Factory] = {
     "file": local.from_url,
     "stdout": stdout.from_url,
+}
+
+#: The reading sides, of sinks that have one: a rescue sink can be replayed if it is here.
+SOURCES: dict[str, Callable[[url.SinkUrl, Clock], Source]] = {
+    "file": local_source.from_url,
 }
 
 SCHEMES: tuple[str, ...] = tuple(SINKS)
@@ -27,8 +32,40 @@ def open_sink(text: str, *, writer_id: str, clock: Clock | None = None) -> Sink:
 
     Raises `ValueError` with one sentence that says what is wrong with the URL and what to write instead.
     """
+    return _open(url.parse(text), writer_id, clock)
+
+
+def open_rescue_sink(text: str, *, route: str, writer_id: str, clock: Clock | None = None) -> Sink:
+    """
+    Make the rescue sink as one route has it: below `route=<name>`, so that a replay knows where a batch belongs.
+
+    One that can't be read back is the same for every route. Raises `ValueError`, as `open_sink` does.
+    """
     parsed = url.parse(text)
+    return _open(url.within(parsed, f"route={route}") if parsed.scheme in SOURCES else parsed, writer_id, clock)
+
+
+def open_source(text: str, *, clock: Clock | None = None) -> Source:
+    """Make the reading side of the rescue sink that a URL names; raises `ValueError` for one that has none."""
+    parsed = url.parse(text)
+    make = SOURCES.get(parsed.scheme)
+    if make is None:
+        if parsed.scheme not in SINKS:
+            _open(parsed, "", clock)
+        which = ", ".join(f"{scheme}:" for scheme in SOURCES)
+        raise ValueError(f"{text!r} can't be read back, so nothing can be sent on from there; what can be is {which}")
+    return make(parsed, clock or SystemClock())
+
+
+def can_be_read_back(text: str) -> bool:
+    """Tell whether what a sink took can be sent on from there."""
+    return url.parse(text).scheme in SOURCES
+
+
+def _open(parsed: url.SinkUrl, writer_id: str, clock: Clock | None) -> Sink:
     factory = SINKS.get(parsed.scheme)
     if factory is None:
-        raise ValueError(f"sink {text!r}: there is no sink {parsed.scheme!r}; the schemes are {', '.join(SCHEMES)}")
+        raise ValueError(
+            f"sink {parsed.text!r}: there is no sink {parsed.scheme!r}; the schemes are {', '.join(SCHEMES)}"
+        )
     return factory(parsed, writer_id, clock or SystemClock())

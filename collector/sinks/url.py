@@ -47,6 +47,13 @@ def parse(text: str) -> SinkUrl:
     return SinkUrl(text=text, scheme=parts.scheme, host=parts.netloc, path=path, options=dict(pairs))
 
 
+def within(url: SinkUrl, folder: str) -> SinkUrl:
+    """Name a place in the place that a URL names: `file:data?level=3` and `a` make `file:data/a?level=3`."""
+    before, mark, options = url.text.partition("?")
+    text = f"{before.rstrip('/')}/{folder}{mark}{options}"
+    return msgspec.structs.replace(url, text=text, path=f"{url.path.rstrip('/')}/{folder}")
+
+
 def read_options(url: SinkUrl, shape: type[Options]) -> Options:
     """Fill the sink's own struct of options from the URL; raises `ValueError` naming the options there are."""
     try:

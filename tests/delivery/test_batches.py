@@ -29,6 +29,7 @@ LIMITS = st.builds(
     max_event_bytes=st.integers(20, 100),
     partitioned=st.booleans(),
 )
+SETTLED = st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 20)))
 
 
 def filled(
@@ -54,7 +55,7 @@ def told(batch: Batch) -> dict[tuple[str, int, int], bytes]:
 @given(
     uploads=UPLOADS,
     limits=LIMITS,
-    settled=st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 20))),
+    settled=SETTLED,
 )
 def test_each_pending_event_is_in_one_batch_within_the_limits(
     uploads: list[tuple[str, int, list[bytes]]], limits: Limits, settled: set[tuple[str, int, int]]
@@ -94,3 +95,24 @@ def test_batches_have_names_of_their_own_and_the_same_each_time(
 
     assert once == again
     assert len(once) == len({batch.name for batch in once})
+
+
+@given(uploads=UPLOADS, one=LIMITS, other=LIMITS, settled=SETTLED)
+def test_a_name_stands_for_the_same_events_whatever_the_limits_and_what_is_settled(
+    uploads: list[tuple[str, int, list[bytes]]], one: Limits, other: Limits, settled: set[tuple[str, int, int]]
+) -> None:
+    """A rescued batch comes to its sink late: what was written there under its name must be the same, or be gone."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        segment, there = filled(folder, uploads)
+        first = {cut_.batch.name: told(cut_.batch) for cut_ in cut(segment, segment.load(), one)}
+        for tenant, hour, n in settled & there.keys():
+            segment.settle(Span(tenant, hour, n, n + 1), {})
+        later = {cut_.batch.name: told(cut_.batch) for cut_ in cut(segment, segment.load(), one)}
+        elsewhere = {cut_.batch.name: told(cut_.batch) for cut_ in cut(segment, segment.load(), other)}
+
+    assert later.keys() <= first.keys()
+    for name, lines in later.items():
+        assert {key: line for key, line in first[name].items() if key not in settled} == lines
+    if one.partitioned and other.partitioned:
+        for name in first.keys() & elsewhere.keys():
+            assert elsewhere[name].items() <= first[name].items()

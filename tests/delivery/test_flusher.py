@@ -33,6 +33,8 @@ class World:
         *,
         bounds: Bounds = BOUNDS,
         concurrency: int = 2,
+        rescue: Sink | None = None,
+        rescue_after_s: float = 60.0,
         **sinks: Sink,
     ) -> None:
         self.clock = clock
@@ -50,6 +52,8 @@ class World:
             signals=self.signals,
             max_age_s=1.0,
             concurrency=concurrency,
+            rescues=dict.fromkeys(sinks, rescue) if rescue else {},
+            rescue_after_s=rescue_after_s,
             spawn=self.spawn,
             breathe=self.breathe,
         )
@@ -75,6 +79,20 @@ class World:
     def tick(self, seconds: float = 0.0) -> None:
         self.clock.advance(seconds)
         self.flusher.tick()
+
+    def wait_moves_the_clock(self) -> list[float]:
+        """Let time pass while the drain waits, and then only; return its waits, as they come."""
+        waited: list[float] = []
+        clock = self.clock
+
+        class Wake(threading.Event):
+            def wait(self, timeout: float | None = None) -> bool:
+                waited.append(timeout or 0.0)
+                clock.advance(timeout or 0.0)
+                return False
+
+        self.flusher._wake = Wake()
+        return waited
 
     @property
     def total(self) -> dict[str, int]:
@@ -337,17 +355,7 @@ def test_two_ticks_that_cross_read_no_segment_twice(
 
 def test_a_drain_sends_everything_on_and_ends_in_time_if_it_can_not(world: World, sink: ScriptedSink) -> None:
     """The stop of a task has a deadline that nobody may pass."""
-    waited: list[float] = []
-
-    class Wake(threading.Event):
-        """Time passes only when somebody waits."""
-
-        def wait(self, timeout: float | None = None) -> bool:
-            waited.append(timeout or 0.0)
-            world.clock.advance(timeout or 0.0)
-            return False
-
-    world.flusher._wake = Wake()
+    waited = world.wait_moves_the_clock()
     world.put(b"1")
 
     assert world.flusher.drain(5.0)

@@ -1,0 +1,252 @@
+"""
+Sends rescued batches on to the sinks of their routes, each under the name that it would have had there.
+
+A batch leaves the rescue sink only when its own sink has confirmed it. Whoever dies in between leaves it to the next
+one, and its sink writes the repeat over the first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from collector.delivery.batches import Cut, selected, split
+from collector.errors import CollectorError, SinkError
+from collector.event import Batch
+from collector.outcome import Outcome, Reason, Receipt
+from collector.sinks.base import Sink, Source, Stored
+from collector.telemetry.ledger import Verdicts
+from collector.telemetry.signals import Signals
+
+T = TypeVar("T")
+
+#: The route that what belongs to no route of the settings leaves by.
+DEFAULT_ROUTE = "default"
+#: When a worker looks for rescued batches first, and how often then, in seconds. Choices: late enough for a start to be
+#: over, and so seldom that a sink which is down is not met by more than its flusher's own tries.
+FIRST_S, EVERY_S = 2.0, 30.0
+#: A sink that failed so many times in a row is taken to be down. Not at once: one batch that it chokes on must not keep
+#: those behind it for ever.
+_MOST_FAILURES = 3
+#: Places told as unreadable that a worker remembers, so as to tell each once.
+_TOLD = 1000
+
+
+class Offload(Protocol):
+    """Runs a function that blocks, off the hub where there is one, and returns what it returns."""
+
+    def __call__(self, run: Callable[[], T], /) -> T:
+        """Run it."""
+
+
+def _here(run: Callable[[], T]) -> T:
+    return run()
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """
+    What became of one rescued batch, in events: `found` = `delivered` + the sum of `rejected` + `left`.
+
+    `trouble` says why events are left, or the file is; then it is not `readable`. `aside` is where the rejected are.
+    """
+
+    name: str
+    place: str
+    tenant_id: str = ""
+    found: int = 0
+    delivered: int = 0
+    rejected: tuple[tuple[Reason, int], ...] = ()
+    left: int = 0
+    trouble: str = ""
+    aside: str = ""
+    readable: bool = True
+
+
+class _Sent:
+    """What a sink said of the events of a batch, by their places in it."""
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.rejected: list[tuple[int, Reason]] = []
+        self.left: list[int] = []
+        self.trouble = ""
+
+    def add(self, first: int, batch: Batch, receipt: Receipt) -> None:
+        """Lay a receipt over a part of the batch; raises LedgerError for one that does not add up."""
+        Verdicts(batch, receipt)
+        self.delivered += receipt.delivered
+        self.rejected += [(first + n, reason) for n, reason in receipt.rejected]
+        self.left += [first + n for n in receipt.retryable]
+        if receipt.retryable:
+            self.trouble = f"{len(receipt.retryable)} of {len(batch)} events were not taken"
+
+
+def replay(
+    source: Source, route: str, sink: Sink | None, *, is_counted: bool = False, offload: Offload = _here
+) -> Iterator[Replayed]:
+    """
+    Send on what is stored of a route, batch by batch, and say what became of each.
+
+    Only the holder of `source.exclusive(route)` may. Once the sink is down, and without one, nothing more is sent: it
+    ends, or, if the rest `is_counted`, goes on to read that and say that it is left. Raises nothing of the sink's.
+    """
+    failures = 0 if sink else _MOST_FAILURES
+    batches = source.stored(route)
+    while (stored := offload(lambda: next(batches, None))) is not None:
+        is_down = failures >= _MOST_FAILURES
+        if is_down and not is_counted:
+            return
+        one = _replay(source, route, stored, None if is_down else sink, offload)
+        if one is not None:
+            yield one
+            if one.readable:
+                failures = failures + 1 if one.left and not one.delivered else 0
+
+
+def _replay(source: Source, route: str, stored: Stored, sink: Sink | None, offload: Offload) -> Replayed | None:
+    told = Replayed(name=stored.name, place=stored.place)
+    try:
+        batch = offload(stored.load)
+    except SinkError as error:
+        return msgspec.structs.replace(told, trouble=str(error), readable=False)
+    if batch is None:
+        return None
+    told = msgspec.structs.replace(told, tenant_id=batch.spans[0].tenant_id, found=len(batch))
+    if sink is None:
+        return msgspec.structs.replace(told, left=len(batch), trouble="its sink is taken to be down")
+    sent = _send(batch, sink, offload)
+    if not sent.delivered and not sent.rejected:
+        return msgspec.structs.replace(told, left=len(batch), trouble=sent.trouble)
+    aside = ""
+    try:
+        if sent.rejected:
+            refused = selected(batch, sorted(n for n, _ in sent.rejected))
+            aside = offload(lambda: source.put_aside(route, refused))
+        rest = selected(batch, sorted(sent.left)) if sent.left else None
+        offload(lambda: stored.keep(rest))
+    except SinkError as error:
+        # The sink has some of it, and all of it still lies here: all of it will be sent again.
+        return msgspec.structs.replace(told, left=len(batch), trouble=str(error))
+    return msgspec.structs.replace(
+        told,
+        delivered=sent.delivered,
+        rejected=tuple(sorted(Counter(reason for _, reason in sent.rejected).items())),
+        left=len(sent.left),
+        trouble=sent.trouble,
+        aside=aside,
+    )
+
+
+def _send(batch: Batch, sink: Sink, offload: Offload) -> _Sent:
+    sent = _Sent()
+    for first, one in split(batch, sink.limits):
+        if sent.trouble:
+            sent.left += range(first, first + len(one.batch))
+            continue
+        try:
+            sent.add(first, one.batch, _write(one, sink, offload))
+        except Exception as error:  # noqa: BLE001 - a defect of a sink or of ours: the events stay where they are
+            sent.left += range(first, first + len(one.batch))
+            sent.trouble = str(error) if isinstance(error, CollectorError) else f"{type(error).__name__}: {error}"
+    return sent
+
+
+def _write(one: Cut, sink: Sink, offload: Offload) -> Receipt:
+    if not one.fits:
+        return Receipt(0, rejected=((0, Reason.SINK_TOO_LARGE),))
+    return offload(lambda: sink.write(one.batch)) if sink.blocking else sink.write(one.batch)
+
+
+class Replayer:
+    """
+    One worker's share of the replay: soon after the start and then now and then, every route beside the others.
+
+    The route's lock keeps the workers of the task, and of other tasks with the same place, out of each other's way.
+    `spawn` runs a function beside the caller, `rest` waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sinks: Mapping[str, Sink],
+        *,
+        signals: Signals,
+        spawn: Callable[[Callable[[], None]], object],
+        rest: Callable[[float], None],
+        offload: Offload,
+    ) -> None:
+        self._source = source
+        self._sinks = sinks
+        self._signals = signals
+        self._spawn = spawn
+        self._rest = rest
+        self._offload = offload
+        self._at_work: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._told: set[str] = set()
+        self._closed = False
+
+    def run(self) -> None:
+        """Look for rescued batches until closed."""
+        self._rest(FIRST_S)
+        while not self._closed:
+            self.tick()
+            self._rest(EVERY_S)
+
+    def close(self) -> None:
+        """Begin no further batch; the one that is under way goes on to its end. Safe to call twice."""
+        self._closed = True
+
+    def tick(self) -> None:
+        """Start on every route that nobody is at work on."""
+        try:
+            routes = self._offload(self._source.routes)
+        except SinkError:
+            # It is not there, or can't be had: the rescue that failed has told it, or nothing was ever rescued.
+            return
+        for route in routes:
+            if route not in self._at_work:
+                self._at_work.add(route)
+                self._spawn(partial(self._replay, route))
+
+    def _replay(self, route: str) -> None:
+        try:
+            with self._source.exclusive(route) as is_mine:
+                if is_mine:
+                    self._send_on(route)
+        except Exception as error:  # noqa: BLE001 - one route's trouble is not the others', nor the worker's
+            self._signals.internal_error("rescue.replay", error)
+        finally:
+            self._at_work.discard(route)
+
+    def _send_on(self, route: str) -> None:
+        sink = self._sinks.get(route) or self._sinks[DEFAULT_ROUTE]
+        found = delivered = rejected = left = 0
+        for one in replay(self._source, route, sink, offload=self._offload):
+            if not one.readable:
+                self._tell_unreadable(one)
+                continue
+            found += one.found
+            delivered += one.delivered
+            left += one.left
+            for reason, count in one.rejected:
+                rejected += count
+                self._signals.events_lost(one.tenant_id, Outcome.REJECTED_BY_SINK, reason, count, one.name)
+            if one.trouble:
+                self._failures[route] = self._failures.get(route, 0) + 1
+                self._signals.batch_failed(route, f"replay: {one.trouble}", self._failures[route], EVERY_S)
+            else:
+                self._failures.pop(route, None)
+            if self._closed:
+                break
+        if delivered or rejected:
+            self._signals.replay_done(found, delivered, rejected, left)
+
+    def _tell_unreadable(self, one: Replayed) -> None:
+        if one.place not in self._told and len(self._told) < _TOLD:
+            self._told.add(one.place)
+            self._signals.rescue_unreadable(one.place, one.trouble)

@@ -1,0 +1,192 @@
+"""
+The reading side of the `file:` sink: rescued batches, found, read, and taken away once they have arrived.
+
+    DIR/route=<name>/tenant=<id>/date=YYYY-MM-DD/hour=HH/<batch>.ndjson.zst
+    DIR/rejected/route=<name>/tenant=<id>/…     what a sink refused for good when it was sent on
+
+Writers may be at work below DIR all the while.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import zstandard
+
+from collector.clock import Clock
+from collector.errors import SinkError
+from collector.event import Batch, Span
+from collector.sinks.local import (
+    BATCH_NAME,
+    LIMITS,
+    SUFFIX,
+    TENANT_ID,
+    LocalSink,
+    Options,
+    claim_file,
+    compress,
+    folders,
+    read_place,
+    refused,
+    sync_directory,
+    write_all,
+)
+from collector.sinks.url import SinkUrl
+
+REJECTED = "rejected"
+_LOCK = ".replay.lock"
+_HOUR_PATH = re.compile(r"tenant=([^/]+)/date=(\d{4}-\d\d-\d\d)/hour=([01]\d|2[0-3])")
+
+#: What tells a file from one that was written over it.
+_Identity = tuple[int, int, int, int]
+
+
+def from_url(url: SinkUrl, clock: Clock) -> LocalSource:
+    """Make the reading side of a `file:` URL; raises `ValueError`."""
+    return LocalSource(url.path, clock=clock, options=read_place(url))
+
+
+class LocalSource:
+    """Reads what `LocalSink`s wrote below the routes of a directory."""
+
+    def __init__(self, directory: str | Path, *, clock: Clock, options: Options | None = None) -> None:
+        self._root = Path(directory).absolute()
+        self._clock = clock
+        self._options = options or Options()
+
+    def routes(self) -> list[str]:
+        """Name the routes below the directory; raises `SinkError` when that can't be looked into."""
+        try:
+            names = [entry.name for entry in os.scandir(self._root) if entry.is_dir()]
+        except OSError as exc:
+            raise SinkError(f"file: {self._root} can't be looked into: {exc.strerror}") from exc
+        return sorted(name.removeprefix("route=") for name in names if name.startswith("route="))
+
+    @contextmanager
+    def exclusive(self, route: str) -> Iterator[bool]:
+        """Lock a route's folder against other readers; a process that dies lets go of it."""
+        lock = self._root / f"route={route}" / _LOCK
+        try:
+            fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise refused(lock, exc) from exc
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(fd)
+
+    def stored(self, route: str) -> Iterator[LocalStored]:
+        """List the files of a route, by tenant and hour."""
+        for tenant in sorted(folders(self._root / f"route={route}", "tenant=")):
+            for date in sorted(folders(tenant, "date=")):
+                for hour in sorted(folders(date, "hour=")):
+                    for path in sorted(folders(hour, "")):
+                        # What begins with a dot is not whole yet, or never will be.
+                        if not path.name.startswith("."):
+                            yield LocalStored(path, self._options)
+
+    def put_aside(self, route: str, batch: Batch) -> str:
+        """Write a batch below `rejected`."""
+        root = self._root / REJECTED / f"route={route}"
+        sink = LocalSink(root, clock=self._clock, level=self._options.level, fsync=self._options.fsync)
+        sink.write(batch)
+        return str(root)
+
+
+class LocalStored:
+    """One file."""
+
+    def __init__(self, path: Path, options: Options) -> None:
+        self.place = str(path)
+        self.name = path.name.removesuffix(SUFFIX)
+        self._path = path
+        self._options = options
+        self._loaded: _Identity | None = None
+
+    def load(self) -> Batch | None:
+        """Read the file, and hold it to its checksum; raises `SinkError` saying what is wrong with it."""
+        match = _HOUR_PATH.fullmatch("/".join(self._path.parts[-4:-1]))
+        if match is None or not self._path.name.endswith(SUFFIX) or not BATCH_NAME.fullmatch(self.name):
+            raise SinkError(f"{self.place} is not named as a batch is")
+        tenant_id, date, hour = match.groups()
+        if not TENANT_ID.fullmatch(tenant_id):
+            raise SinkError(f"{self.place}: {tenant_id!r} can't be a tenant's id")
+        try:
+            started = datetime.fromisoformat(date).replace(hour=int(hour), tzinfo=UTC)
+            payload = self._read()
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, zstandard.ZstdError) as exc:
+            raise SinkError(f"{self.place} can't be read back: {exc}") from exc
+        span = Span(tenant_id, int(started.timestamp()) // 3600, 0, payload.count(b"\n"))
+        return Batch(name=self.name, segment=self.name, spans=(span,), payload=payload)
+
+    def _read(self) -> bytes:
+        fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            self._loaded = _identity(os.fstat(fd))
+            frame = file.read()
+        size = zstandard.frame_content_size(frame)
+        if not 0 < size <= LIMITS.max_bytes:
+            raise ValueError(f"it says that it holds {size} bytes, and a batch is 1 to {LIMITS.max_bytes}")
+        payload = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+        if not payload.endswith(b"\n"):
+            raise ValueError("its last line has no end")
+        return payload
+
+    def keep(self, rest: Batch | None) -> None:
+        """
+        Put the rest in the file's place, or remove it and the folders that this leaves empty.
+
+        A writer may write the batch anew meanwhile: its claim on the temporary name and ours exclude each other.
+        """
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        try:
+            claim = claim_file(temporary)
+            is_moved = False
+            try:
+                is_moved = self._keep(claim, temporary, rest)
+            finally:
+                # Once it is moved, a file of this name is a writer's.
+                if not is_moved:
+                    with suppress(OSError):
+                        temporary.unlink()
+                os.close(claim)
+            if self._options.fsync:
+                sync_directory(self._path.parent)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise refused(self._path, exc) from exc
+        if rest is None:
+            with suppress(OSError):
+                for folder in list(self._path.parents)[:3]:
+                    folder.rmdir()
+
+    def _keep(self, claim: int, temporary: Path, rest: Batch | None) -> bool:
+        """Do it, if the file is the one that was loaded; tell whether the temporary file is now in its place."""
+        if _identity(self._path.stat(follow_symlinks=False)) != self._loaded:
+            return False
+        if rest is None:
+            self._path.unlink()
+            return False
+        write_all(claim, compress(rest.payload, self._options.level))
+        if self._options.fsync:
+            os.fsync(claim)
+        temporary.rename(self._path)
+        return True
+
+
+def _identity(stat: os.stat_result) -> _Identity:
+    return (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)

@@ -1,0 +1,203 @@
+"""
+What every sink that can be read back keeps to: one suite, run over each of them.
+
+A new one adds how to name a place of its own to `PLACES`, in which the sink's URL is all there is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from collector.errors import TransientSinkError
+from collector.event import Batch
+from collector.sinks.base import Source, Stored
+from collector.sinks.registry import SCHEMES, SOURCES, can_be_read_back, open_rescue_sink, open_sink, open_source
+from tests.contracts.test_sink import no_file_may_grow
+from tests.fakes import HOUR, batch
+
+PLACES: dict[str, Callable[[Path], str]] = {
+    "file": lambda folder: f"file:{folder}/two%20words?level=3",
+}
+
+
+@pytest.fixture(params=list(PLACES))
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return PLACES[request.param](tmp_path)
+
+
+@pytest.fixture
+def source(place: str) -> Source:
+    return open_source(place)
+
+
+def rescue(place: str, *batches: Batch, route: str = "default") -> None:
+    sink = open_rescue_sink(place, route=route, writer_id="w1")
+    sink.start()
+    for one in batches:
+        assert len(one) == sink.write(one).delivered
+    sink.close()
+
+
+def only(source: Source, route: str = "default") -> Stored:
+    (stored,) = source.stored(route)
+    return stored
+
+
+def lines(source: Source, route: str = "default") -> list[bytes]:
+    found = [stored.load() for stored in source.stored(route)]
+    return [line for one in found if one is not None for line in one.lines()]
+
+
+def test_every_sink_that_can_be_read_back_is_tried_here() -> None:
+    """A replay trusts it with what is nowhere else."""
+    assert set(SOURCES) == set(PLACES)
+    assert set(SOURCES) <= set(SCHEMES)
+
+
+def test_a_sink_that_can_not_be_read_back_says_so() -> None:
+    """The operator hears it from `collector check`, and not after an outage."""
+    assert not can_be_read_back("stdout:")
+    with pytest.raises(ValueError, match="'stdout:' can't be read back"):
+        open_source("stdout:")
+    with pytest.raises(ValueError, match="there is no sink 'nowhere'"):
+        open_source("nowhere:x")
+
+
+def test_a_rescued_batch_comes_back_as_it_was(place: str, source: Source) -> None:
+    """The name makes a repeat known at its own sink; tenant and hour say where it belongs there."""
+    rescue(place, batch(b'{"id":"1"}', b"\xff not utf-8", b"", name="w1-1-a-0-3", tenant_id="acme", hour=HOUR + 7))
+
+    found = only(source).load()
+
+    assert found is not None
+    assert ("w1-1-a-0-3", 3) == (found.name, len(found))
+    assert {("acme", HOUR + 7)} == {(span.tenant_id, span.hour) for span in found.spans}
+    assert [b'{"id":"1"}', b"\xff not utf-8", b""] == found.lines()
+
+
+def test_the_routes_of_rescued_batches_are_told_apart(place: str, source: Source) -> None:
+    """Each is sent on to its own sink."""
+    rescue(place, batch(b"a"), route="default")
+    rescue(place, batch(b"b"), route="archive_2-x")
+
+    assert {"default", "archive_2-x"} == set(source.routes())
+    assert [[b"a"], [b"b"]] == [lines(source, route) for route in ("default", "archive_2-x")]
+
+
+def test_what_has_arrived_is_gone(place: str, source: Source) -> None:
+    """Left behind, it would be sent on again by every replay."""
+    rescue(place, batch(b"1", name="n1"), batch(b"2", name="n2"))
+    first = next(source.stored("default"))
+    first.load()
+
+    first.keep(None)
+
+    assert [b"2"] == lines(source)
+
+
+def test_what_was_not_taken_stays_and_nothing_else(place: str, source: Source) -> None:
+    """A stream takes a part of a batch; the others alone may be sent again."""
+    rescue(place, batch(b"1", b"2", b"3"))
+    stored = only(source)
+    stored.load()
+
+    stored.keep(batch(b"2"))
+
+    assert [b"2"] == lines(source)
+    again = only(source)
+    again.load()
+    again.keep(None)
+    assert [] == lines(source)
+
+
+def test_a_batch_that_is_written_anew_meanwhile_is_not_touched(place: str, source: Source) -> None:
+    """What was read is not what lies there: the next replay sees to it."""
+    rescue(place, batch(b"1"))
+    removed, replaced = only(source), only(source)
+    removed.load()
+    replaced.load()
+    rescue(place, batch(b"1", b"2"))
+
+    removed.keep(None)
+    replaced.keep(batch(b"1"))
+
+    assert [b"1", b"2"] == lines(source)
+
+
+def test_what_is_gone_when_it_is_read_is_none(place: str, source: Source) -> None:
+    """Somebody removed it by hand; that is no mistake of the place's."""
+    rescue(place, batch(b"1"))
+    stored, other = only(source), only(source)
+    other.load()
+    other.keep(None)
+
+    assert None is stored.load()
+    stored.keep(None)
+    assert [] == lines(source)
+
+
+def test_a_place_that_takes_nothing_keeps_what_it_had(place: str, source: Source) -> None:
+    """The rest is written whole before what it replaces goes."""
+    rescue(place, batch(b"1", b"2"))
+    stored = only(source)
+    stored.load()
+
+    with no_file_may_grow(), pytest.raises(TransientSinkError):
+        stored.keep(batch(b"2"))
+    with no_file_may_grow(), pytest.raises(TransientSinkError):
+        source.put_aside("default", batch(b"1"))
+
+    assert [b"1", b"2"] == lines(source)
+
+
+def test_one_reader_has_a_route_at_a_time(place: str, source: Source) -> None:
+    """Two would send everything twice, to a sink that does not name by batch."""
+    rescue(place, batch(b"1"), route="a")
+    rescue(place, batch(b"1"), route="b")
+    others = open_source(place)
+    with source.exclusive("a") as first, others.exclusive("a") as second, others.exclusive("b") as third:
+        assert (True, False, True) == (first, second, third)
+    with open_source(place).exclusive("a") as after:
+        assert after
+
+
+def test_what_is_put_aside_is_out_of_the_way_and_can_be_read_back(place: str, source: Source) -> None:
+    """It is an operator's to look at, and to send again when its sink was the one at fault."""
+    rescue(place, batch(b"1", name="n1"))
+
+    where = source.put_aside("default", batch(b"bad", name="n0"))
+
+    assert [b"1"] == lines(source)
+    assert ["default"] == source.routes()
+    assert where
+    scheme, _, rest = place.partition(":")
+    base, mark, options = rest.partition("?")
+    aside = open_source(f"{scheme}:{base}/rejected{mark}{options}")
+    assert [b"bad"] == lines(aside)
+
+
+def test_reading_leaves_nothing_open(place: str, source: Source) -> None:
+    """A worker does this for months."""
+    rescue(place, *(batch(b"1", name=f"n{n}") for n in range(20)))
+    before = len(os.listdir("/proc/self/fd"))
+    with source.exclusive("default") as mine, ExitStack():
+        assert mine
+        for n, stored in enumerate(source.stored("default")):
+            stored.load()
+            stored.keep(None if n % 2 else batch(b"rest"))
+
+    assert before == len(os.listdir("/proc/self/fd"))
+    assert 10 == len(lines(source))
+
+
+def test_only_a_rescue_sink_that_can_be_read_back_has_a_place_for_each_route(tmp_path: Path) -> None:
+    """`stdout:` has no path, and is the same for all."""
+    assert type(open_sink("stdout:", writer_id="w")) is type(open_rescue_sink("stdout:", route="a", writer_id="w"))
+    rescue(f"file:{tmp_path}/r/", batch(b"1"), route="a")
+
+    assert [tmp_path / "r/route=a"] == list((tmp_path / "r").iterdir())
