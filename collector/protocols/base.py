@@ -103,6 +103,8 @@ class Protocol(typing.Protocol):
 
     name: str
     key_in_body: bool
+    #: Seconds in which an event that comes again is not delivered again, for tenants that do not say; 0 delivers it.
+    dedupe_window_s: float
 
     def credentials(self, request: Request, body: bytes | None = None) -> Credentials:
         """Find the key without raising; `body` is the inflated one, given only where `key_in_body`."""

@@ -62,14 +62,23 @@ _LIST = msgspec.json.Decoder(list[Raw])
 def fault(record: bytes) -> Fault | None:
     """Say what CleverTap would refuse a sound JSON object for: a code and a sentence; None for nothing."""
     try:
-        try:
-            fields = _RECORD.decode(record)
-        except msgspec.DecodeError:
-            # Lone surrogates. The mask changes no type; of an escaped emoji it makes six bytes where there are four.
-            fields = _RECORD.decode(split.masked(record))
+        fields = _read(record)
         return _whose(fields) or _when(fields) or _what(fields)
     except RecursionError:
         return 512, "nested too deeply"
+
+
+def is_timed(record: bytes) -> bool:
+    """Tell whether a record without a fault says when it happened."""
+    return bool(_given(_read(record).ts))
+
+
+def _read(record: bytes) -> _Record:
+    try:
+        return _RECORD.decode(record)
+    except msgspec.DecodeError:
+        # Lone surrogates. The mask changes no type; of an escaped emoji it makes six bytes where there are four.
+        return _RECORD.decode(split.masked(record))
 
 
 def _whose(fields: _Record) -> Fault | None:

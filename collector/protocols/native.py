@@ -95,6 +95,8 @@ class Native:
 
     name = "native"
     key_in_body = False
+    #: Devices that give their events ids of their own may mean anything by them.
+    dedupe_window_s = 0.0
 
     def credentials(self, request: Request, body: bytes | None = None) -> Credentials:  # noqa: ARG002 -- the one shape
         """
@@ -266,7 +268,10 @@ def _events(indexes: Iterable[int], bodies: list[bytes], tokens: list[bytes | No
     """Put events together, with new ids where there are none."""
     if missing := tokens.count(None):
         fresh = iter(new_ids(missing))
-        tokens = [token or b'"%s"' % next(fresh).encode() for token in tokens]
+        return [
+            Event(index, token, body) if token else Event(index, b'"%s"' % next(fresh).encode(), body, is_named=False)
+            for index, token, body in zip(indexes, tokens, bodies, strict=True)
+        ]
     return list(map(Event, indexes, cast("list[bytes]", tokens), bodies))
 
 

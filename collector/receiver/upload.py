@@ -2,39 +2,42 @@
 What happens to an upload between its last byte and the first byte of its answer.
 
 `receive` is one plain function from request parts to reply parts. It knows neither Flask nor gunicorn; every
-door calls it.
+door calls it, or its two halves.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
+from dataclasses import dataclass, field
 
 import msgspec
 
 from collector.admission.auth import TenantTable
+from collector.admission.dedupe import Claim, Dedupe
 from collector.admission.gate import Gate
+from collector.admission.seen import Place
+from collector.buffer.segment import Segment, Ticket
 from collector.buffer.spool import Spool
 from collector.clock import Clock
 from collector.errors import BadUpload, SpoolError
-from collector.event import Envelope
+from collector.event import Envelope, Event, Span
 from collector.outcome import Reason, Rejection, Verdict
-from collector.protocols.base import DecodeLimits, Protocol, Reply, Request, Result
+from collector.protocols.base import Decoded, DecodeLimits, Protocol, Reply, Request, Result
 from collector.protocols.encoding import inflate
+from collector.receiver.lines import LINE_OVERHEAD_BYTES, lines
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.signals import Signals
 from collector.tenant import Ack, Tenant
 from collector.uuid7 import Uuid7
 
-#: What a line adds to an event, about: id, tenant, time, protocol, receipt and address. Measured on a real line.
-LINE_OVERHEAD_BYTES = 230
 #: Bodies above this are inflated off the hub, in bytes as sent: a thread's round trip costs 50 µs, this much
 #: gzip about 300 µs.
 _INFLATE_APART_BYTES = 32 * 1024
+#: How many such bodies may be held at once: with 16 MiB each, half of what a worker may have.
+_INFLATED_AT_ONCE = 4
 _FAILED = "Collector failed at this upload: send it again; if it was kept before it failed, it arrives twice"
 
 
@@ -52,6 +55,7 @@ class Intake:
 
     tenants: Callable[[], TenantTable]
     gate: Gate
+    dedupe: Dedupe
     spool: Spool
     wake_flusher: Callable[[], None]
     new_id: Uuid7
@@ -60,21 +64,52 @@ class Intake:
     signals: Signals
     metrics: Metrics
     offload: Callable[[Callable[[], bytes]], bytes]
+    inflating: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_INFLATED_AT_ONCE))
+
+
+class Kept(msgspec.Struct):
+    """
+    An upload whose answer waits for the sink of its events: what the answer needs, and none of the events.
+
+    `indexes` are of the events that the `ticket` is for, `places` where the first copies of the others lie.
+    """
+
+    tenant: Tenant
+    receipt: str
+    size: int
+    accepted: int
+    indexes: list[int]
+    rejected: list[Rejection]
+    decoded: Decoded
+    ticket: Ticket | None
+    places: frozenset[Place]
 
 
 def receive(intake: Intake, protocol: Protocol, request: Request) -> Reply:
-    """
-    Take one upload and answer it; the answer is true when this returns.
+    """Take one upload and answer it; the answer is true when this returns."""
+    return take(intake, protocol, request)()
 
-    Every way out is an answer: a refusal is a value, and whatever surprises us is a 500 that is counted and told.
+
+def take(intake: Intake, protocol: Protocol, request: Request) -> Callable[[], Reply]:
+    """
+    Take one upload, and return what gives the answer: at once, or when the sink has confirmed the events.
+
+    That holds nothing of the upload, so that a sink which hangs holds up no memory: let go of the request before you
+    ask it. Every way out is an answer: a refusal is a value, and whatever surprises us is a 500 that is counted and
+    told.
     """
     started = intake.clock.monotonic()
-    reply = _answer(intake, protocol, request)
-    intake.metrics.observe("collector_request_seconds", (protocol.name,), intake.clock.monotonic() - started)
-    return reply
+    taken = _answer(intake, protocol, request)
+
+    def answer() -> Reply:
+        reply = _confirm(intake, protocol, taken) if isinstance(taken, Kept) else taken
+        intake.metrics.observe("collector_request_seconds", (protocol.name,), intake.clock.monotonic() - started)
+        return reply
+
+    return answer
 
 
-def _answer(intake: Intake, protocol: Protocol, request: Request) -> Reply:
+def _answer(intake: Intake, protocol: Protocol, request: Request) -> Reply | Kept:
     tenant: Tenant | None = None
     try:
         body = _inflated(intake, request) if protocol.key_in_body else None
@@ -83,15 +118,52 @@ def _answer(intake: Intake, protocol: Protocol, request: Request) -> Reply:
         if isinstance(found, Verdict):
             return refuse(intake, protocol, found, request)
         tenant = found
-        return _take(intake, protocol, request, tenant, _inflated(intake, request) if body is None else body)
-    except BadUpload as bad:
-        verdict = Verdict.refused(Reason(bad.reason), bad.message, detail=bad.detail)
-    except SpoolError as error:
-        verdict = intake.gate.no_room(str(error))
+        if not (verdict := intake.gate.foresee(tenant)).admitted:
+            return refuse(intake, protocol, verdict, request, tenant)
+        if body is not None or not _is_inflated_apart(request):
+            return _take(intake, protocol, request, tenant, _inflated(intake, request) if body is None else body)
+        # What other threads inflate would pile up, at 16 MiB an upload, while it is split here one by one.
+        with intake.inflating:
+            return _take(intake, protocol, request, tenant, _inflated(intake, request))
     except Exception as error:  # noqa: BLE001 - the device must get an answer that it can read, whatever broke
-        intake.signals.internal_error("receive", error)
-        verdict = Verdict.refused(Reason.INTERNAL, _FAILED)
-    return refuse(intake, protocol, verdict, request, tenant)
+        return refuse(intake, protocol, _verdict(intake, error), request, tenant)
+
+
+def _confirm(intake: Intake, protocol: Protocol, kept: Kept) -> Reply:
+    """Wait for the sink, and answer with what it said."""
+    try:
+        if not _is_confirmed(intake, kept):
+            intake.signals.upload_unconfirmed(kept.tenant.id, protocol.name, kept.receipt, kept.accepted)
+            return refuse(intake, protocol, intake.gate.unconfirmed(), None, kept.tenant)
+        refused = [
+            Rejection(kept.indexes[n], reason, "the sink refuses this event for good")
+            for n, reason in (kept.ticket.rejected() if kept.ticket else ())
+        ]
+        rejected = sorted((*kept.rejected, *refused), key=lambda one: one.index)
+        intake.signals.upload_accepted(kept.tenant.id, protocol.name, kept.accepted, kept.size)
+        accepted = kept.accepted - len(refused)
+        return protocol.render(Result(accepted, rejected, Ack.SINK, kept.receipt), kept.decoded)
+    except Exception as error:  # noqa: BLE001 - as in _answer
+        return refuse(intake, protocol, _verdict(intake, error), None, kept.tenant)
+
+
+def _is_confirmed(intake: Intake, kept: Kept) -> bool:
+    """Wait until the new events and the first copies of the others met their fate; return whether they did in time."""
+    timeout_s = intake.limits.ack_timeout_s
+    until = intake.clock.monotonic() + timeout_s
+    if kept.ticket is not None and not kept.ticket.wait(timeout_s):
+        return False
+    return not kept.places or intake.dedupe.wait_for(kept.places, max(0.0, until - intake.clock.monotonic()))
+
+
+def _verdict(intake: Intake, error: Exception) -> Verdict:
+    """Say what to answer to an error; one that nobody expected is told."""
+    if isinstance(error, BadUpload):
+        return Verdict.refused(Reason(error.reason), error.message, detail=error.detail)
+    if isinstance(error, SpoolError):
+        return intake.gate.no_room(str(error))
+    intake.signals.internal_error("receive", error)
+    return Verdict.refused(Reason.INTERNAL, _FAILED)
 
 
 def refuse(
@@ -103,7 +175,7 @@ def refuse(
     return protocol.refuse(verdict, request)
 
 
-def _take(intake: Intake, protocol: Protocol, request: Request, tenant: Tenant, body: bytes) -> Reply:
+def _take(intake: Intake, protocol: Protocol, request: Request, tenant: Tenant, body: bytes) -> Reply | Kept:
     ack = _wanted_ack(request, tenant)
     limits = DecodeLimits(max_events=intake.limits.max_events, max_event_bytes=tenant.max_event_bytes)
     decoded = protocol.decode(request, body, limits, intake.new_id.many)
@@ -124,36 +196,47 @@ def _take(intake: Intake, protocol: Protocol, request: Request, tenant: Tenant, 
         for code, times in Counter(rejection.code for rejection in rejected).items():
             intake.signals.events_rejected(tenant.id, protocol.name, code, times)
     if count:
-        refused = _keep(intake, tenant, envelope, wanted=ack is Ack.SINK)
-        if isinstance(refused, Verdict):
-            return refuse(intake, protocol, refused, request, tenant)
-        rejected = sorted((*rejected, *refused), key=lambda one: one.index)
-        count -= len(refused)
-        intake.signals.upload_accepted(tenant.id, protocol.name, len(envelope.events), size)
+        claim = _keep(intake, protocol, tenant, envelope, wanted=ack is Ack.SINK)
+        if claim is None:
+            return refuse(intake, protocol, intake.gate.held_up(), request, tenant)
+        if claim.duplicates:
+            intake.spool.mine().count_duplicates(tenant.id, claim.duplicates)
+            intake.signals.events_deduplicated(tenant.id, protocol.name, claim.duplicates)
+        if ack is Ack.SINK:
+            ticket = None
+            if claim.appended is not None:
+                segment, span = claim.appended
+                ticket = segment.ticket(span)
+                intake.wake_flusher()
+            indexes = [event.index for event in claim.new]
+            decoded.events = []
+            return Kept(tenant, envelope.receipt, size, count, indexes, rejected, decoded, ticket, claim.places)
+        intake.signals.upload_accepted(tenant.id, protocol.name, count, size)
     return protocol.render(Result(accepted=count, rejected=rejected, ack=ack, receipt=envelope.receipt), decoded)
 
 
-def _keep(intake: Intake, tenant: Tenant, envelope: Envelope, *, wanted: bool) -> list[Rejection] | Verdict:
-    """Append the events and, if the answer promises it, wait for the sink; return what the sink refused."""
-    segment, span = intake.spool.append(
-        tenant.route,
-        tenant.id,
-        lines(envelope),
-        events=len(envelope.events),
-        received_us=envelope.received_us,
-        wanted=wanted,
-    )
-    if not wanted:
-        return []
-    ticket = segment.ticket(span)
-    intake.wake_flusher()
-    if not ticket.wait(intake.limits.ack_timeout_s):
-        intake.signals.upload_unconfirmed(tenant.id, envelope.protocol, envelope.receipt, len(envelope.events))
-        return intake.gate.unconfirmed()
-    return [
-        Rejection(envelope.events[n].index, reason, "the sink refuses this event for good")
-        for n, reason in ticket.rejected()
-    ]
+def _keep(
+    intake: Intake, protocol: Protocol, tenant: Tenant, envelope: Envelope, *, wanted: bool
+) -> Claim[tuple[Segment, Span]] | None:
+    """Append the events, but for those that came before within the tenant's window; None is "not now"."""
+    # Here, before another worker may have to wait for it.
+    rendered = lines(envelope)
+
+    def append(events: list[Event]) -> tuple[Segment, Span]:
+        is_whole = len(events) == len(envelope.events)
+        return intake.spool.append(
+            tenant.route,
+            tenant.id,
+            rendered if is_whole else lines(msgspec.structs.replace(envelope, events=events)),
+            events=len(events),
+            received_us=envelope.received_us,
+            wanted=wanted,
+        )
+
+    window_s = protocol.dedupe_window_s if tenant.dedupe_window_s is None else tenant.dedupe_window_s
+    if not window_s:
+        return Claim(envelope.events, append(envelope.events))
+    return intake.dedupe.claim(tenant.id, tenant.route, window_s, envelope.events, append)
 
 
 def _wanted_ack(request: Request, tenant: Tenant) -> Ack:
@@ -170,36 +253,14 @@ def _wanted_ack(request: Request, tenant: Tenant) -> Ack:
 
 def _inflated(intake: Intake, request: Request) -> bytes:
     encoding, limit = request.headers.get("content-encoding", ""), intake.limits.max_inflated_bytes
-    if len(request.body) > _INFLATE_APART_BYTES and (encoding or request.body[:2] == b"\x1f\x8b"):
+    if _is_inflated_apart(request):
         return intake.offload(lambda: inflate(request.body, encoding, limit))
     return inflate(request.body, encoding, limit)
 
 
-def lines(envelope: Envelope) -> bytes:
-    """Render the finished NDJSON lines of an upload, each ended by a newline; events go in byte for byte."""
-    head = msgspec.json.encode(
-        {
-            "tenant": envelope.tenant_id,
-            "received_at": timestamp(envelope.received_us),
-            "protocol": envelope.protocol,
-            "receipt": envelope.receipt,
-            "remote_ip": envelope.remote_ip,
-        }
-    )
-    between = b"," + head[1:-1] + b',"event":'
-    return b"".join([b'{"id":' + event.id + between + event.body + b"}\n" for event in envelope.events])
-
-
-def timestamp(epoch_us: int) -> str:
-    """Return RFC 3339 in UTC with microseconds."""
-    seconds, us = divmod(epoch_us, 1_000_000)
-    return f"{_second(seconds)}.{us:06d}Z"
-
-
-# Uploads of one second share it: strftime costs 10 µs.
-@lru_cache(maxsize=4)
-def _second(epoch_s: int) -> str:
-    return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%dT%H:%M:%S}"
+def _is_inflated_apart(request: Request) -> bool:
+    is_packed = request.headers.get("content-encoding") or request.body[:2] == b"\x1f\x8b"
+    return bool(is_packed) and len(request.body) > _INFLATE_APART_BYTES
 
 
 def anonymous(address: str) -> str:

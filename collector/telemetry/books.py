@@ -39,7 +39,7 @@ class Retired(msgspec.Struct):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """The ledger by tenant, each with a number for every name in `counters.COLUMNS`."""
+    """The ledger by tenant, each with a number for every name in `counters.COLUMNS`; copies are accepted, too."""
 
     tenants: dict[str, counters.Row]
 
@@ -65,7 +65,7 @@ class Totals(msgspec.Struct, frozen=True):
         ]
 
     def outcomes(self) -> counters.Row:
-        """Add the tenants up, and fold the columns into outcomes: accepted, each `Outcome`, pending."""
+        """Add the tenants up, and fold the columns into outcomes: accepted, each `Outcome`, deduplicated, pending."""
         return _outcomes(self.total)
 
     def as_json(self) -> dict[str, object]:
@@ -78,6 +78,7 @@ def _outcomes(row: counters.Row) -> counters.Row:
     folded = {"accepted": row.get("accepted", 0)}
     for outcome in Outcome:
         folded[outcome.value] = sum(row.get(fate.name, 0) for fate in FATES if fate.outcome is outcome)
+    folded["deduplicated"] = row.get("deduplicated", 0)
     folded["pending"] = row.get("pending", 0)
     return folded
 
@@ -108,13 +109,14 @@ class Books:
             tenants: dict[str, counters.Row] = {}
             for row_id, row in retired.tenants.items():
                 _add(tenants.setdefault(row_id, {}), row)
-            try:
-                for directory in self._living(retired):
+            for directory in self._living(retired):
+                # One without counters is just made, or goes: then what it counted is in `retired`, which is new.
+                with contextlib.suppress(FileNotFoundError):
                     for tenant_id, row in counters.read(directory / COUNTERS).items():
                         _add(tenants.setdefault(tenant_id, {}), row)
-            except FileNotFoundError:
-                continue
             if before == self._retired_id():
+                for row in tenants.values():
+                    row["accepted"] = row.get("accepted", 0) + row.get("deduplicated", 0)
                 return Totals(tenants)
         raise LedgerError("the ledger's files changed each time they were read")
 
@@ -157,7 +159,11 @@ class Books:
                 retired.absorbed = [name for name in retired.absorbed if (self._owners / name).exists()]
                 retired.absorbed.append(directory.name)
                 replace(self._retired, msgspec.json.encode(retired))
-            shutil.rmtree(directory)
+            # At one stroke: of a directory that was removed in part nobody could say what it had counted. What is left
+            # of it under this name is swept away.
+            gone = directory.with_name(f".{directory.name}")
+            directory.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
             return True
         finally:
             os.close(lock_fd)

@@ -8,6 +8,8 @@ writer is at work on it, then the columns. Each store is one aligned eight-byte 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import mmap
 import os
 import threading
@@ -17,8 +19,9 @@ import msgspec
 
 from collector.outcome import FATES
 
-#: What a row counts: events, and one column for each fate.
-COLUMNS: tuple[str, ...] = ("accepted", "pending", *(fate.name for fate in FATES))
+#: What a row counts: events, one column for each fate, and copies of events that were here already. `accepted` counts
+#: what was kept, as the frames in the spool do; whoever shows it to people adds the copies.
+COLUMNS: tuple[str, ...] = ("accepted", "pending", *(fate.name for fate in FATES), "deduplicated")
 
 _HEADER_BYTES = 4096
 _NAME_BYTES = 64
@@ -52,17 +55,32 @@ class CounterFile:
         self._capacity = 0
 
     def start(self) -> None:
-        """Create the file, or take over the one that is there; raises OSError."""
+        """Create the file, or take over the one that is there, of another version too; raises OSError."""
+        self._renew()
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         size = os.fstat(self._fd).st_size
         if size < _HEADER_BYTES + _ROW_BYTES:
             self._grow(_ROWS_AT_FIRST)
-            header = msgspec.json.encode(_Header(COLUMNS))
-            os.pwrite(self._fd, header.ljust(_HEADER_BYTES - 1) + b"\n", 0)
+            header = msgspec.json.encode(_Header(COLUMNS)).ljust(_HEADER_BYTES - 1) + b"\n"
+            if os.pwrite(self._fd, header, 0) != len(header):
+                raise OSError(errno.ENOSPC, "only a part of the header was written", str(self._path))
         else:
             self._remap((size - _HEADER_BYTES) // _ROW_BYTES)
             names = _names(os.pread(self._fd, size, 0))
             self._rows = {name: n for n, name in enumerate(names)}
+
+    def _renew(self) -> None:
+        """Put a file with today's columns in the place of one with others."""
+        with contextlib.suppress(FileNotFoundError):
+            if self._path.stat().st_size < _HEADER_BYTES + _ROW_BYTES or columns_of(self._path) == COLUMNS:
+                return
+            new = CounterFile(self._path.with_suffix(".new"))
+            new._path.unlink(missing_ok=True)
+            new.start()
+            for tenant_id, shown in read(self._path).items():
+                new.write(new.row(tenant_id), [shown.get(column, 0) for column in COLUMNS])
+            new.close()
+            new._path.rename(self._path)
 
     def _grow(self, capacity: int) -> None:
         # Pages are laid out before they are mapped: a store to a page that a full tmpfs can't give is a SIGBUS.
@@ -70,8 +88,10 @@ class CounterFile:
         self._remap(capacity)
 
     def _remap(self, capacity: int) -> None:
+        # The old one is let go of when the new one is there: without either, nothing could be counted any more.
+        new = mmap.mmap(self._fd, _HEADER_BYTES + capacity * _ROW_BYTES)
         self._release()
-        self._map = mmap.mmap(self._fd, _HEADER_BYTES + capacity * _ROW_BYTES)
+        self._map = new
         self._cells = memoryview(self._map).cast("Q")
         self._capacity = capacity
 
@@ -131,6 +151,20 @@ def _names(data: bytes) -> list[str]:
     return names
 
 
+def columns_of(path: Path) -> tuple[str, ...]:
+    """Read which columns a file has, none if its writer died before it had any; raises OSError."""
+    with path.open("rb") as file:
+        return _columns(file.read(_HEADER_BYTES))
+
+
+def _columns(head: bytes) -> tuple[str, ...]:
+    try:
+        return msgspec.json.decode(head, type=_Header).columns
+    except msgspec.DecodeError:
+        # Nothing was counted yet: the header comes before the first row.
+        return ()
+
+
 def read(path: Path) -> dict[str, Row]:
     """
     Read every row as its writer last left it; raises OSError.
@@ -141,9 +175,7 @@ def read(path: Path) -> dict[str, Row]:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.pread(fd, os.fstat(fd).st_size, 0)
-        if not data[:_HEADER_BYTES].strip(b"\0"):
-            return {}
-        columns = msgspec.json.decode(data[:_HEADER_BYTES], type=_Header).columns
+        columns = _columns(data[:_HEADER_BYTES])
         return {name: _steady(fd, n, data, columns) for n, name in enumerate(_names(data))}
     finally:
         os.close(fd)

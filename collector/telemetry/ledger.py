@@ -3,6 +3,9 @@ One writer's books: what it accepted, and what became of it.
 
     accepted = delivered + rescued + rejected_by_sink + dropped + pending
 
+Copies of events that were here already are counted beside it, and stand on both sides of what people are shown:
+accepted, and deduplicated.
+
 There are three witnesses, so that the identity is checked and not assumed. What was accepted stands in the
 counters and, written together with the events, in the frames of the spool. What became of it stands in the
 journal. What is pending is counted in the segments. They are brought together when a segment is read, when a
@@ -32,18 +35,19 @@ _REJECTED = {fate.reason: fate for fate in FATES if fate.outcome is Outcome.REJE
 class Account:
     """One tenant's running counts, in events."""
 
-    __slots__ = ("accepted", "fates", "pending", "row", "tenant_id")
+    __slots__ = ("accepted", "deduplicated", "fates", "pending", "row", "tenant_id")
 
     def __init__(self, tenant_id: str, row: int) -> None:
         self.tenant_id = tenant_id
         self.row = row
         self.accepted = 0
         self.pending = 0
+        self.deduplicated = 0
         self.fates = [0] * len(FATES)
 
     def values(self) -> list[int]:
         """Return what `counters.COLUMNS` names."""
-        return [self.accepted, self.pending, *self.fates]
+        return [self.accepted, self.pending, *self.fates, self.deduplicated]
 
 
 class Verdicts:
@@ -108,8 +112,14 @@ class Ledger:
         for tenant_id in {**seen, **self._journal.state.fates}:
             account = self.account(tenant_id)
             account.accepted = seen.get(tenant_id, {}).get("accepted", 0)
+            account.deduplicated = seen.get(tenant_id, {}).get("deduplicated", 0)
             self._credit(account, self._journal.state.fates.get(tenant_id, {}))
             account.pending = account.accepted - sum(account.fates)
+
+    def moved_to(self, directory: Path) -> None:
+        """Go on in the directory's new place."""
+        self._directory = directory
+        self._journal.path = directory / JOURNAL
 
     def account(self, tenant_id: str) -> Account:
         """Return the tenant's account, a new one if there is none; raises OSError when tmpfs has no room for it."""
@@ -123,6 +133,11 @@ class Ledger:
         account.accepted += events
         account.pending += events
         self._counters.add(account.row, account.accepted, account.pending)
+
+    def deduplicate(self, account: Account, events: int) -> None:
+        """Count copies of events that were here already, before they are answered as accepted."""
+        account.deduplicated += events
+        self._counters.write(account.row, account.values())
 
     def settle(self, batch: Batch, receipt: Receipt, *, arrived: Fate = DELIVERED) -> Verdicts:
         """
@@ -214,10 +229,11 @@ class Ledger:
                 self._signals.ledger_imbalance(tenant_id, account.accepted, accounted)
 
     def totals(self) -> dict[str, int]:
-        """Sum the accounts: accepted, pending, and each outcome."""
-        sums = dict.fromkeys(("accepted", "pending", *(o.value for o in Outcome)), 0)
+        """Sum the accounts, as people are shown them: accepted, pending, each outcome, deduplicated."""
+        sums = dict.fromkeys(("accepted", "pending", *(o.value for o in Outcome), "deduplicated"), 0)
         for account in self._accounts.values():
-            sums["accepted"] += account.accepted
+            sums["accepted"] += account.accepted + account.deduplicated
+            sums["deduplicated"] += account.deduplicated
             sums["pending"] += account.pending
             for fate, count in zip(FATES, account.fates, strict=True):
                 sums[fate.outcome.value] += count

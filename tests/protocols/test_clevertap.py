@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from collector.errors import BadUpload
 from collector.event import Event
 from collector.outcome import Reason, Rejection
-from collector.protocols.base import Credentials, DecodeLimits, Request, Result
+from collector.protocols.base import Credentials, DecodeLimits, NewIds, Request, Result
 from collector.protocols.clevertap import Clevertap, ClevertapDecoded, stable_id
 from collector.tenant import Ack
 
 LIMITS = DecodeLimits(max_events=10_000, max_event_bytes=256 * 1024)
 GOOD = b'{"type":"event","evtName":"open","identity":"u1","ts":1700000000,"evtData":{"a":1}}'
-PROFILE = b'{"type":"profile","profileData":{"Name":"A"},"objectId":"o1"}'
+PROFILE = b'{"type":"profile","profileData":{"Name":"A"},"objectId":"o1","ts":1700000001}'
+TIMELESS = b'{"type":"event","evtName":"open","identity":"u1"}'
 NAMELESS = b'{"type":"event","identity":"u1"}'
 
 
@@ -31,17 +32,23 @@ SENT = request(clevertap_account_id="acct", clevertap_passcode="pass")
 
 
 def no_ids(wanted: int) -> list[str]:
-    raise AssertionError(f"{wanted} ids were asked for; records have their own")
+    raise AssertionError(f"{wanted} ids were asked for; records with a time have their own")
 
 
-def decode(*records: bytes, sent: Request = SENT, limits: DecodeLimits = LIMITS) -> ClevertapDecoded:
-    return Clevertap().decode(sent, b'{"d":[' + b",".join(records) + b"]}", limits, no_ids)
+def new_ids(wanted: int) -> list[str]:
+    return [str(uuid.uuid4()) for _ in range(wanted)]
+
+
+def decode(
+    *records: bytes, sent: Request = SENT, limits: DecodeLimits = LIMITS, ids: NewIds = no_ids
+) -> ClevertapDecoded:
+    return Clevertap().decode(sent, b'{"d":[' + b",".join(records) + b"]}", limits, ids)
 
 
 def attempt(body: bytes) -> ClevertapDecoded | str:
     """Decode, or say for what reason not."""
     try:
-        return Clevertap().decode(SENT, body, LIMITS, no_ids)
+        return Clevertap().decode(SENT, body, LIMITS, new_ids)
     except BadUpload as problem:
         return problem.reason
 
@@ -70,7 +77,7 @@ def test_account_and_passcode_come_from_their_headers() -> None:
 
 def test_records_are_kept_as_sent_on_one_line() -> None:
     """Duplicate keys, big numbers and odd escapes included."""
-    record = b'{"type":"event",\r\n"evtName":"\\u0061","FBID":12345678901234567890123,"x":1e999,"x":"\\ud800"}'
+    record = b'{"type":"event",\r\n"evtName":"\\u0061","FBID":12345678901234567890123,"x":1e999,"x":"\\ud800","ts":1}'
     decoded = decode(GOOD, b" " + record + b"\n", PROFILE)
 
     assert [GOOD, record.replace(b"\r\n", b"  "), PROFILE] == [event.body for event in decoded.events]
@@ -84,6 +91,24 @@ def test_a_record_that_is_sent_again_has_the_same_id() -> None:
 
     assert [first[0].id, first[1].id] == [again[1].id, again[0].id]
     assert first[0].id != first[1].id
+    assert all(event.is_named for event in first)
+
+
+def test_two_records_of_an_upload_that_say_the_very_same_have_two_ids_and_keep_them() -> None:
+    """Both happened; and sent again they are the same two."""
+    first, again = decode(GOOD, PROFILE, GOOD, GOOD).events, decode(GOOD, PROFILE, GOOD, GOOD).events
+
+    assert 4 == len({event.id for event in first})
+    assert [event.id for event in first] == [event.id for event in again]
+
+
+@pytest.mark.parametrize("record", [TIMELESS, TIMELESS[:-1] + b',"ts":null}'])
+def test_a_record_without_a_time_is_like_no_other(record: bytes) -> None:
+    """It may be a copy of one before it, or a second thing of the same kind: lost would be worse than twice."""
+    first, second = decode(record, GOOD, record, ids=new_ids).events, decode(record, ids=new_ids).events
+
+    assert 4 == len({event.id for event in (*first, *second)})
+    assert [False, True, False] == [event.is_named for event in first]
 
 
 def test_an_id_is_a_uuid_of_version_8() -> None:
@@ -169,8 +194,11 @@ def test_a_record_that_is_no_json_comes_back_as_text() -> None:
 def test_large_records_are_not_sent_back_without_end() -> None:
     """A kilobyte of gzip could otherwise buy an answer of sixteen megabytes."""
     large = b'{"type":"event","identity":"u","x":"' + b"x" * 200_000 + b'"}'
-    body = answer(decode(*[large] * 60))
+    decoded = decode(*[large] * 60)
+    body = answer(decoded)
 
+    # Held while the answer waits for its sink.
+    assert sum(len(one.record) for one in decoded.unprocessed.values()) < 2 << 20
     assert isinstance(body["unprocessed"], list)
     assert 60 == len(body["unprocessed"])
     assert json.loads(large) == body["unprocessed"][0]["record"]

@@ -7,6 +7,7 @@ import json
 import random
 import tempfile
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -18,18 +19,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.admission.auth import TenantTable
+from collector.admission.dedupe import Dedupe
 from collector.admission.gate import Gate
+from collector.admission.memory import Memory
 from collector.admission.quota import Quota
 from collector.buffer.room import Bounds
 from collector.buffer.spool import Spool
 from collector.delivery.flusher import Flusher
 from collector.delivery.retry import Backoff
+from collector.errors import BadUpload
 from collector.outcome import Reason
 from collector.protocols.base import Protocol, Reply, Request
 from collector.protocols.clevertap import Clevertap
 from collector.protocols.native import Native
 from collector.receiver.app import remote_ip
-from collector.receiver.upload import Intake, UploadLimits, anonymous, receive, timestamp
+from collector.receiver.lines import timestamp
+from collector.receiver.upload import Intake, UploadLimits, anonymous, receive, take
 from collector.telemetry.metrics import Metrics
 from collector.tenant import Ack, Tenant
 from collector.uuid7 import Uuid7
@@ -50,6 +55,9 @@ TENANTS = (
     tenant("slow", events_per_s=1.0, burst_s=1.0),
     tenant("off", enabled=False),
     tenant("small", max_event_bytes=64),
+    tenant("once", dedupe_window_s=60.0),
+    tenant("sure", dedupe_window_s=60.0, ack=Ack.SINK),
+    tenant("twice", dedupe_window_s=0.0),
 )
 
 
@@ -77,16 +85,21 @@ class World:
             concurrency=2,
         )
         self.waits = threading.Semaphore(0)
+        self.dedupe = Dedupe(self.spool, size_bytes=1 << 16, clock=self.clock, signals=self.signals)
+        self.spool.may_adopt = self.dedupe.may_adopt
         self.intake = Intake(
             tenants=lambda: self.table,
             gate=Gate(
                 self.spool,
                 quota,
+                memory=Memory(held=int, workers=1, clock=self.clock, signals=self.signals),
                 slot_of={one.id: slot for slot, one in enumerate(TENANTS)}.__getitem__,
                 is_sole=lambda: True,
+                max_lag_s=0.25,
                 clock=self.clock,
                 rng=random.Random(1),
             ),
+            dedupe=self.dedupe,
             spool=self.spool,
             wake_flusher=self.waits.release,
             new_id=Uuid7(self.clock),
@@ -101,6 +114,7 @@ class World:
         self.flusher.close()
         self.spool.close()
         self._quota.close()
+        self.dedupe.close()
 
     def upload(
         self,
@@ -123,6 +137,14 @@ class World:
             remote_ip=remote,
         )
         return receive(self.intake, protocol or Native(), request)
+
+    def take(self, body: bytes, **headers: str) -> Callable[[], Reply]:
+        """Take an upload whose answer waits for the sink, and let go of the request."""
+        fields = {"authorization": "Bearer careful-key"} | {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
+        request = Request(method="POST", path="/v1/events", query="", headers=fields, body=body, remote_ip="192.0.2.77")
+        return take(self.intake, Native(), request)
 
     def deliver(self) -> list[bytes]:
         """Move all to the sink, and return all that it has."""
@@ -219,6 +241,16 @@ def test_a_refusal_does_not_repeat_the_key(world: World) -> None:
 
     assert b"a-very-secret" not in reply.body
     assert "a-very-secret" not in repr(world.signals.calls)
+
+
+def test_an_upload_of_a_tenant_over_its_rate_is_not_even_inflated(world: World) -> None:
+    """What is refused should cost less than what is taken."""
+    world.upload([{"id": str(n)} for n in range(11)], key="slow")
+    refused = world.upload(b"\x1f\x8b no gzip at all", key="slow")
+    world.clock.advance(retry_after(refused))
+    judged = world.upload(b"\x1f\x8b no gzip at all", key="slow")
+
+    assert ("over_quota", "malformed") == (fields(refused)["error"], fields(judged)["error"])
 
 
 def test_a_tenant_over_its_rate_is_told_when_to_come_back(world: World) -> None:
@@ -551,6 +583,56 @@ def replace_tenant(one: Tenant, **changes: Any) -> Tenant:
     return Tenant(**{name: getattr(one, name) for name in one.__struct_fields__} | changes)
 
 
+def test_an_answer_that_waits_for_its_sink_holds_nothing_of_the_upload(root: Path) -> None:
+    """16 MiB come in 20 KB: a sink that hangs for ten seconds would fill the memory, with the spool nearly empty."""
+    world = World(root)
+    event = b'{"id":"b","x":"%s"}' % bytes(100_000).hex().encode()
+    packed = gzip.compress(b'[{"id":"a"},' + b"1," * 40 + b" " * 500_000 + event + b"]")
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        answer = world.take(packed, content_encoding="gzip")
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    world.deliver()
+
+    assert held < 100_000
+    assert 2 == json.loads(answer().body)["accepted"]
+    world.close()
+
+
+def test_only_a_few_large_bodies_are_inflated_at_once(world: World) -> None:
+    """Threads inflate faster than one hub can split: what they have made would pile up, at 16 MiB an upload."""
+    inside, most, changed = 0, 0, threading.Condition()
+    go = threading.Event()
+
+    def offload(_: Callable[[], bytes]) -> bytes:
+        nonlocal inside, most
+        with changed:
+            inside += 1
+            most = max(most, inside)
+            changed.notify_all()
+        assert go.wait(PATIENCE_S)
+        with changed:
+            inside -= 1
+        raise BadUpload(Reason.MALFORMED, "enough was seen")
+
+    world.intake = replace(world.intake, offload=offload)
+    packed = gzip.compress(random.Random(1).randbytes(64 * 1024))
+    uploads = [threading.Thread(target=world.upload, args=(packed,)) for _ in range(9)]
+    for one in uploads:
+        one.start()
+    with changed:
+        assert changed.wait_for(lambda: inside == 4, PATIENCE_S)
+    go.set()
+    for one in uploads:
+        one.join(PATIENCE_S)
+
+    assert 4 == most
+    assert 9 == len(world.signals.named("upload_refused"))
+
+
 def test_a_large_compressed_body_is_inflated_off_the_hub(world: World) -> None:
     """Some milliseconds of one upload are milliseconds of every other's latency."""
     offloaded: list[int] = []
@@ -573,3 +655,118 @@ def test_a_large_compressed_body_is_inflated_off_the_hub(world: World) -> None:
     assert [1] == offloaded
     assert 200 == world.upload(large).status
     assert [1, 1] == offloaded
+
+
+# -- what comes again --------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_comes_again_is_answered_the_same_and_not_kept_again(world: World) -> None:
+    """The device lost our answer: to it nothing has happened yet."""
+    events = [{"id": "a"}, {"id": "b"}]
+    first, again = world.upload(events, key="once"), world.upload(events, key="once")
+    totals = world.spool.books.totals()
+
+    assert (200, 2) == (first.status, fields(first)["accepted"])
+    assert (200, "ok", 2, []) == (
+        again.status, fields(again)["status"], fields(again)["accepted"], fields(again)["rejected"],
+    )  # fmt: skip
+    assert ["a", "b"] == [json.loads(line)["id"] for line in world.deliver()]
+    assert (4, 2) == (totals.outcomes()["accepted"], totals.outcomes()["deduplicated"])
+    assert totals.balanced
+    assert [{"tenant_id": "once", "protocol": "native", "count": 2}] == world.signals.named("events_deduplicated")
+
+
+def test_what_is_new_in_an_upload_is_kept(world: World) -> None:
+    """Devices that retry often add what happened meanwhile."""
+    world.upload([{"id": "a"}, {"id": "b"}], key="once")
+    reply = world.upload([{"id": "b"}, {"id": "c"}, 7, {"id": "a"}, {"id": "c"}], key="once")
+
+    assert ("partial", 4, [2]) == (
+        fields(reply)["status"], fields(reply)["accepted"], [one["index"] for one in fields(reply)["rejected"]],
+    )  # fmt: skip
+    assert ["a", "b", "c"] == [json.loads(line)["id"] for line in world.deliver()]
+
+
+def test_events_without_an_id_are_never_taken_for_copies(world: World) -> None:
+    """Two that look alike may be two."""
+    for _ in range(2):
+        assert 200 == world.upload([{"x": 1}, {"x": 1}], key="once").status
+
+    assert 4 == len(world.deliver())
+
+
+def test_a_protocol_has_a_window_of_its_own_and_the_tenant_the_last_word(world: World) -> None:
+    """Clients of CleverTap's API are known to send again; ids of others may mean anything."""
+    record = {"identity": "me", "type": "event", "evtName": "bought", "ts": 1_700_000_000}
+    for key, copies in (("dev", 1), ("twice", 2)):
+        headers = {"x_clevertap_account_id": key, "x_clevertap_passcode": f"{key}-key"}
+        for _ in range(2):
+            world.upload({"d": [record]}, protocol=Clevertap(), **headers)
+        assert copies == len(world.deliver())
+        world.sink.lines.clear()
+    for _ in range(2):
+        world.upload([{"id": "a"}], key="dev")
+
+    assert 2 == len(world.deliver())
+
+
+def test_an_upload_that_could_not_be_kept_can_be_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id that is remembered before its event is kept loses the event."""
+
+    def write(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("collector.buffer.segment.os.write", write)
+        refused = world.upload([{"id": "a"}], key="once")
+    world.clock.advance(1.0)
+    world.spool.tick()
+    again = world.upload([{"id": "a"}], key="once")
+
+    assert (503, 200) == (refused.status, again.status)
+    assert ["a"] == [json.loads(line)["id"] for line in world.deliver()]
+    assert 0 == world.spool.books.totals().outcomes()["deduplicated"]
+
+
+def test_a_copy_waits_for_the_sink_of_its_first(world: World) -> None:
+    """`ack: sink` says that the sink has it: of a copy that must be as true as of the first."""
+    world.upload([{"id": "a"}], key="sure", collector_ack="spool")
+    replies: list[Reply] = []
+    thread = threading.Thread(target=lambda: replies.append(world.upload([{"id": "a"}], key="sure")))
+    thread.start()
+    thread.join(0.2)
+    before = list(replies)
+    world.deliver()
+    thread.join(PATIENCE_S)
+
+    assert [] == before
+    assert [(200, "sink", 1)] == [(one.status, fields(one)["ack"], fields(one)["accepted"]) for one in replies]
+    assert 1 == len(world.sink.lines)
+
+
+def test_a_copy_whose_first_is_not_confirmed_in_time_is_a_503(root: Path) -> None:
+    """As it is for the first."""
+    world = World(root, ack_timeout_s=0.05)
+    world.upload([{"id": "a"}], key="sure", collector_ack="spool")
+    reply = world.upload([{"id": "a"}], key="sure")
+
+    assert (503, "backpressure") == (reply.status, fields(reply)["error"])
+    assert 1 == len(world.signals.named("upload_unconfirmed"))
+    world.close()
+
+
+def test_ids_that_can_not_be_remembered_cost_no_event(world: World, root: Path) -> None:
+    """Clients that do not try again would lose what a 503 refuses; a copy can be found by its id later."""
+    (root / "dedupe").write_text("in the way")
+    replies = [world.upload([{"id": "a"}], key="once") for _ in range(2)]
+
+    assert [200, 200] == [reply.status for reply in replies]
+    assert 2 == len(world.deliver())
+    assert ["once", "once"] == [told["tenant_id"] for told in world.signals.named("dedupe_unchecked")]
+
+
+def test_without_a_window_nothing_of_it_is_touched(world: World, root: Path) -> None:
+    """Who does not ask for it does not pay for it."""
+    world.upload([{"id": "a"}], key="dev")
+
+    assert not (root / "dedupe").exists()

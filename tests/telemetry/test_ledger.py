@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -210,6 +211,58 @@ def test_counters_of_another_version_are_read_by_their_names(root: Path) -> None
     assert 101 == counters.read(root / "counters")["dev"][first]
 
 
+def test_counters_of_another_version_are_written_on_with_the_columns_of_this_one(root: Path) -> None:
+    """An adopter writes in a dead writer's file: each number must stay under its name, and new ones find a place."""
+    old = [column for column in counters.COLUMNS if column != "deduplicated"]
+    old[-1], old[-2] = old[-2], old[-1]
+    file = counters.CounterFile(root / "counters")
+    file.start()
+    for n in range(20):
+        file.write(file.row(f"t{n}"), [n + 100 * k for k in range(len(old))])
+    file.close()
+    data = (root / "counters").read_bytes()
+    head = b'{"columns":%s}' % msgspec.json.encode(old)
+    (root / "counters").write_bytes(head.ljust(4095) + b"\n" + data[4096:])
+    before = counters.read(root / "counters")
+    again = counters.CounterFile(root / "counters")
+    again.start()
+
+    assert "deduplicated" not in before["t7"]
+    assert {name: {**row, "deduplicated": 0} for name, row in before.items()} == counters.read(root / "counters")
+    again.write(again.row("t7"), list(range(len(counters.COLUMNS))))
+    assert (
+        dict(zip(counters.COLUMNS, range(len(counters.COLUMNS)), strict=True)) == counters.read(root / "counters")["t7"]
+    )
+    assert [root / "counters"] == list(root.iterdir())
+
+
+def test_copies_are_counted_beside_what_was_kept_and_stand_on_both_sides(root: Path) -> None:
+    """The frames know nothing of them: adoption must neither lose them nor hold them against the segments."""
+    directory = root / "owners" / "w1"
+    directory.mkdir(parents=True)
+    one = ledger(directory)
+    accepted(one, 5)
+    one.deduplicate(one.account("dev"), 3)
+    one.deduplicate(one.account("other"), 2)
+    one.settle(batch(*LINES), Receipt(5))
+    one.close()
+    signals = RecordingSignals()
+    adopter = ledger(directory, signals)
+    adopter.recount(seen={"dev": 5}, pending={}, damaged=False)
+    books = Books(root)
+    living = books.totals()
+    own = adopter.totals()
+    adopter.close()
+    books.retire(directory)
+
+    assert {"accepted": 10, "deduplicated": 5, "delivered": 5} == {name: n for name, n in own.items() if n}
+    assert (8, 5, 3) == tuple(living.tenants["dev"][name] for name in ("accepted", "delivered", "deduplicated"))
+    assert 2 == living.tenants["other"]["accepted"] == living.tenants["other"]["deduplicated"]
+    assert living.balanced
+    assert living.tenants == books.totals().tenants
+    assert [] == signals.calls
+
+
 def test_the_counters_grow_with_the_tenants(root: Path) -> None:
     """Ten thousand tenants have a row each, and those who were there keep theirs."""
     file = counters.CounterFile(root / "counters")
@@ -221,7 +274,10 @@ def test_the_counters_grow_with_the_tenants(root: Path) -> None:
     assert {f"tenant-{n}": n for n in range(2_000)} == {name: row["accepted"] for name, row in shown.items()}
 
 
-def test_retirement_counts_a_directory_once_wherever_it_is_cut_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["Path.rename", "shutil.rmtree"])
+def test_retirement_counts_a_directory_once_wherever_it_is_cut_off(
+    root: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sums are written before the directory goes: between the two it is in both places, and counts once."""
     directory = root / "owners" / "w1"
     directory.mkdir(parents=True)
@@ -232,15 +288,17 @@ def test_retirement_counts_a_directory_once_wherever_it_is_cut_off(root: Path, m
     books = Books(root)
     before = books.totals()
 
-    def killed(path: Path) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("collector.telemetry.books.shutil.rmtree", killed)
+        patched.setattr(f"collector.telemetry.books.{step}", killed)
         with pytest.raises(KeyboardInterrupt):
             books.retire(directory)
     between = books.totals()
-    books.retire(directory)
+    assert (step == "shutil.rmtree") == (not directory.exists()), "seen as it was, or not at all: never half removed"
+    if directory.exists():
+        books.retire(directory)
 
     assert directory.parent.exists()
     assert not directory.exists()
