@@ -12,7 +12,7 @@ from pathlib import Path
 
 from collector.errors import SettingsError
 from collector.settings.checks import check
-from collector.settings.model import SNAPSHOT, Settings, from_json, spool_budget, to_json
+from collector.settings.model import SNAPSHOT, Settings, dedupe_budget, from_json, spool_budget, to_json
 from collector.settings.places import locate, memory_limit_bytes, mount_size_bytes
 from collector.settings.reading import Reading
 from collector.settings.tenants import DEV_KEY, DEV_TENANT, parse_tenants
@@ -24,6 +24,7 @@ __all__ = [
     "SINK_SCHEMES",
     "SNAPSHOT",
     "Settings",
+    "dedupe_budget",
     "environment",
     "from_json",
     "is_loopback",
@@ -82,7 +83,15 @@ def load_with_sources(
 
 
 def load_for_worker(environ: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings this generation was started with, else load them; None is the process's environment."""
+    """
+    Return the settings this generation was started with, else load them; None is the process's environment.
+
+    The variable SNAPSHOT holds them, or `fd://N`: they are the first line of an inherited file, for a program can't be
+    started with more than 128 KiB in one variable.
+    """
     given = os.environ if environ is None else environ
-    snapshot = given.get(SNAPSHOT, "")
-    return from_json(snapshot.encode()) if snapshot else load(given, cwd=Path.cwd())
+    snapshot = given.get(SNAPSHOT, "").encode()
+    if snapshot.startswith(b"fd://"):
+        fd = int(snapshot.removeprefix(b"fd://"))
+        snapshot = os.pread(fd, os.fstat(fd).st_size, 0).partition(b"\n")[0]
+    return from_json(snapshot) if snapshot else load(given, cwd=Path.cwd())
