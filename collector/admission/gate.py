@@ -1,5 +1,5 @@
 """
-Whether an upload may come in: quota, share of the spool, room.
+Whether an upload may come in: memory, quota, share of the spool, room.
 
 The spool is shared by dynamic thresholds (Choudhury and Hahne, 1998): a tenant may hold as many bytes as
 `SHARE_FACTOR` times its share times what is free now. One hot tenant alone gets 4/5 of the spool and then is
@@ -14,6 +14,7 @@ import math
 import random
 from collections.abc import Callable
 
+from collector.admission.memory import Memory
 from collector.admission.quota import Quota, retry_after_s
 from collector.buffer.spool import Spool
 from collector.clock import Clock
@@ -24,6 +25,8 @@ from collector.tenant import Tenant
 SHARE_FACTOR = 4.0
 #: The bounds of Retry-After with a 503, in seconds: longer ones make some SDKs drop their batch at once.
 LEAST_RETRY_S, MOST_RETRY_S = 1, 5
+#: What is asked of devices while they are too many, before chance is added: they must not all come back at once.
+_LAG_RETRY_S = 2.0
 #: The part of a new measurement in a tenant's drain rate, with one measurement a second. A guess.
 _DRAIN_WEIGHT = 0.3
 
@@ -33,7 +36,7 @@ class Gate:
     Admission of one worker.
 
     `slot_of` tells a tenant's place in the shared quota file, `is_sole` whether there is no other tenant whom a
-    share would protect.
+    share would protect. An upload that would wait longer than `max_lag_s` for its turn is refused.
     """
 
     def __init__(
@@ -41,15 +44,19 @@ class Gate:
         spool: Spool,
         quota: Quota,
         *,
+        memory: Memory,
         slot_of: Callable[[str], int],
         is_sole: Callable[[], bool],
+        max_lag_s: float,
         clock: Clock,
         rng: random.Random,
     ) -> None:
         self._spool = spool
         self._quota = quota
+        self.memory = memory
         self._slot_of = slot_of
         self._is_sole = is_sole
+        self._max_lag_s = max_lag_s
         self._clock = clock
         self._rng = rng
         self._drain_bytes_s: dict[str, float] = {}
@@ -58,8 +65,8 @@ class Gate:
         self.leaving = False
         self.draining = False
 
-    def open(self) -> Verdict:
-        """Say whether any upload may come in now: asked before a body is read."""
+    def open(self, lag_s: float = 0.0) -> Verdict:
+        """Say whether any upload may come in now, if it waits `lag_s` for its turn: asked before a body is read."""
         if self.draining:
             return Verdict.refused(
                 Reason.DRAINING, "this server is going away: send again, another one will answer", retry_after_s=1
@@ -67,6 +74,11 @@ class Gate:
         if self._spool.is_full:
             detail = self._spool.trouble or "the spool is above its high watermark"
             return self._backpressure("the spool has no room: send again later", detail, MOST_RETRY_S)
+        if trouble := self.memory.trouble:
+            return self._backpressure("the task is short of memory: send again later", trouble, MOST_RETRY_S)
+        if lag_s > self._max_lag_s:
+            detail = f"it would wait {lag_s:.2f} s for its turn"
+            return self._backpressure("too many uploads come at once: send again later", detail, _LAG_RETRY_S)
         return ADMITTED
 
     def admit(self, tenant: Tenant, *, events: int, size_bytes: int, sent_bytes: int) -> Verdict:
@@ -88,18 +100,24 @@ class Gate:
                 self._drain_s(tenant.id, size_bytes - limit),
             )
         if tenant.events_per_s or tenant.bytes_per_s:
-            wait_s = self._quota.take(self._slot_of(tenant.id), tenant, events=events, bytes_=sent_bytes)
-            if wait_s > 0:
-                return Verdict.refused(
-                    Reason.OVER_QUOTA,
-                    f"tenant {tenant.id} is over its rate: send again after the time in Retry-After",
-                    retry_after_s=retry_after_s(wait_s),
-                )
+            return _by_rate(
+                tenant, self._quota.take(self._slot_of(tenant.id), tenant, events=events, bytes_=sent_bytes)
+            )
+        return ADMITTED
+
+    def foresee(self, tenant: Tenant) -> Verdict:
+        """Say whether a tenant is over its rate already, and charge nothing: asked before its upload is inflated."""
+        if tenant.events_per_s or tenant.bytes_per_s:
+            return _by_rate(tenant, self._quota.peek(self._slot_of(tenant.id), tenant))
         return ADMITTED
 
     def no_room(self, error: str) -> Verdict:
         """Say that the file system refused an append that was admitted."""
         return self._backpressure("the spool has no room: send again later", error, MOST_RETRY_S)
+
+    def held_up(self) -> Verdict:
+        """Say that another worker is at the ids of events, and does not go on."""
+        return self._backpressure("another part of this server is held up: send again later", "", LEAST_RETRY_S)
 
     def unconfirmed(self) -> Verdict:
         """Say that the sink did not confirm in time; what was kept is delivered all the same."""
@@ -111,7 +129,8 @@ class Gate:
         )
 
     def tick(self) -> None:
-        """Measure how fast each tenant's bytes leave; called about once a second."""
+        """Look at the memory, and measure how fast each tenant's bytes leave; called a few times a second."""
+        self.memory.tick()
         now = self._clock.monotonic()
         passed_s = now - self._measured_at
         if passed_s < 1.0:
@@ -135,3 +154,13 @@ class Gate:
         whole = math.ceil(wait_s * self._rng.uniform(1.0, 1.5))
         retry = min(MOST_RETRY_S, max(LEAST_RETRY_S, whole))
         return Verdict.refused(Reason.BACKPRESSURE, message, detail=detail, retry_after_s=retry)
+
+
+def _by_rate(tenant: Tenant, wait_s: float) -> Verdict:
+    if wait_s <= 0:
+        return ADMITTED
+    return Verdict.refused(
+        Reason.OVER_QUOTA,
+        f"tenant {tenant.id} is over its rate: send again after the time in Retry-After",
+        retry_after_s=retry_after_s(wait_s),
+    )

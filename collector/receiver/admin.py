@@ -15,6 +15,7 @@ from collector.admission.gate import Gate
 from collector.admission.tenants import TenantBook
 from collector.buffer.spool import Spool
 from collector.errors import LedgerError
+from collector.receiver import notice
 from collector.telemetry import metrics
 
 View = Callable[[], Response]
@@ -58,16 +59,24 @@ class Admin:
     def readiness(self) -> Response:
         """Say whether this worker should get traffic, and if not, why; trouble that does not stop it is told too."""
         reasons = []
-        if self._gate.leaving or self._gate.draining:
+        told = notice.read()
+        if self._gate.leaving or self._gate.draining or told.leaving:
             reasons.append("draining")
         if self._spool.is_full:
             reasons.append(self._spool.trouble or "the spool is above its high watermark")
+        if trouble := self._gate.memory.trouble:
+            reasons.append(trouble)
         body = {
             "ready": not reasons,
             "reasons": reasons,
             "worker": self._spool.owner,
             "spool": {"used_bytes": self._spool.used_bytes, "limit_bytes": self._spool.limit_bytes},
+            "memory": {
+                "used_bytes": self._gate.memory.use.used_bytes,
+                "limit_bytes": self._gate.memory.use.limit_bytes,
+            },
             "tenants": {"count": len(self._tenants.table), "problems": self._tenants.problems},
+            "reload": told.reload,
         }
         return _json(body, 503 if reasons else 200)
 
@@ -83,7 +92,8 @@ class Admin:
     def metrics(self) -> Response:
         """Answer with the metrics of the whole task, living workers and dead, for Prometheus."""
         self._spool.adopt()
-        merged = metrics.merge([self._spool.books.metrics(but=self._spool.owner), self._snapshot()])
+        launcher = metrics.Snapshot(counters=notice.read().counters)
+        merged = metrics.merge([self._spool.books.metrics(but=self._spool.owner), self._snapshot(), launcher])
         text = metrics.render(merged, metrics.ledger_families(self._spool.books.totals().tenants))
         return Response(text, content_type=metrics.CONTENT_TYPE)
 

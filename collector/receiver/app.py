@@ -21,12 +21,13 @@ from collector.protocols.base import Protocol, Reply, Request
 from collector.protocols.clevertap import Clevertap
 from collector.protocols.native import Native
 from collector.receiver.body import BodyRoom, read_body
-from collector.receiver.upload import Intake, receive, refuse
+from collector.receiver.upload import Intake, refuse, take
 from collector.telemetry.signals import Signals
 
 if TYPE_CHECKING:
     from collector.receiver.admin import Admin
     from collector.receiver.runtime import Runtime
+    from collector.receiver.shed import Shedder
 
 #: The environ key under which the worker names the listener: "device" or "admin".
 LISTENER = "collector.listener"
@@ -94,12 +95,13 @@ def admin_app(admin: Admin, signals: Signals) -> Flask:
 
 
 class Doors:
-    """The WSGI callable: each listener's application, and the runtime behind both, for the worker."""
+    """The WSGI callable: each listener's application; and for the worker, the runtime and what sheds load before it."""
 
-    def __init__(self, device: Flask, admin: Flask, runtime: Runtime) -> None:
+    def __init__(self, device: Flask, admin: Flask, runtime: Runtime, shedder: Shedder) -> None:
         self.device = device
         self.admin = admin
         self.runtime = runtime
+        self.shedder = shedder
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a request where it came in."""
@@ -127,7 +129,10 @@ def _ingest(intake: Intake, protocol: Protocol, limits: BodyLimits, room: BodyRo
             with room.hold() as place:
                 # The stream itself: Flask's own form and data parsing would empty it, or cut a chunked body short.
                 body = read_body(environ["wsgi.input"], length, limits.max_upload_bytes, place)
-                return respond(receive(intake, protocol, _request(environ, body, limits.trusted_hops)))
+                answer = take(intake, protocol, _request(environ, body, limits.trusted_hops))
+            # The answer may have to wait for a sink: the body and its place are let go of first.
+            del body
+            return respond(answer())
         except BadUpload as bad:
             reason = Reason(bad.reason)
             verdict = Verdict.refused(
@@ -218,7 +223,11 @@ def _preflight() -> Response:
 def _cors(response: Response) -> Response:
     origin = request.headers.get("Origin")
     if origin:
-        response.headers["Access-Control-Allow-Origin"] = origin
-        for name, value in _CORS:
+        for name, value in cors(origin):
             response.headers[name] = value
     return response
+
+
+def cors(origin: str) -> tuple[tuple[str, str], ...]:
+    """Return the fields without which a browser hides an answer from a page of `origin`."""
+    return (("Access-Control-Allow-Origin", origin), *_CORS)

@@ -5,17 +5,19 @@ The life of one worker: what is started when gunicorn has forked it, ticks while
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
 
+from collector.admission.dedupe import Dedupe
 from collector.admission.gate import Gate
 from collector.admission.quota import Quota
 from collector.admission.tenants import TenantBook
 from collector.buffer.spool import Spool
 from collector.clock import Clock
 from collector.delivery.flusher import Flusher
+from collector.delivery.rescue import Replayer
 from collector.errors import SinkError
 from collector.outcome import Reason
 from collector.sinks.base import Sink
@@ -26,11 +28,15 @@ from collector.telemetry.signals import Signals
 #: How often the spool, the tenants and the gate are looked after, in seconds.
 TICK_S = 0.25
 _PUBLISH_EVERY_S = 1.0
+#: How long a worker that has sent everything on waits for what others hold and may leave, in seconds. A choice: to let
+#: go of a spool takes milliseconds.
+_LINGER_S = 1.0
 
 
 class Times(msgspec.Struct, frozen=True):
     """What the gunicorn worker needs to know: seconds, and the bytes of a request's head."""
 
+    lame_duck_s: float
     drain_s: float
     body_deadline_s: float
     max_header_bytes: int
@@ -48,9 +54,11 @@ class Runtime:
         *,
         spool: Spool,
         flusher: Flusher,
+        replayer: Replayer | None,
         sinks: Iterable[Sink],
         tenants: TenantBook,
         quota: Quota,
+        dedupe: Dedupe,
         gate: Gate,
         clock: Clock,
         signals: Signals,
@@ -61,9 +69,11 @@ class Runtime:
     ) -> None:
         self._spool = spool
         self._flusher = flusher
+        self._replayer = replayer
         self._sinks = list(sinks)
         self._tenants = tenants
         self._quota = quota
+        self._dedupe = dedupe
         self._gate = gate
         self._clock = clock
         self._signals = signals
@@ -73,6 +83,7 @@ class Runtime:
         self._publish_at = 0.0
         self._started = False
         self._closed = False
+        self._gauges: Callable[[], Mapping[str, float]] = dict
         self.times = times
 
     # -- life, in order ------------------------------------------------------------------------------------
@@ -88,37 +99,82 @@ class Runtime:
         self._spool.start()
         self._guard("tenants.tick", self._tenants.tick)
         self._guard("quota.start", self._quota.start)
+        self._guard("gate.tick", self._gate.tick)
         self._started = True
         self._spawn(self._flusher.run)
+        if self._replayer is not None:
+            self._spawn(self._replayer.run)
         self._spawn(self._run)
         self._signals.worker_started(os.getpid(), self._spool.owner)
+
+    def watch(self, gauges: Callable[[], Mapping[str, float]]) -> None:
+        """Let the worker's own gauges, by their names, be part of every snapshot of the metrics."""
+        self._gauges = gauges
 
     def begin_drain(self) -> None:
         """Be unready from now on; uploads that still come are taken."""
         self._gate.leaving = True
 
+    @property
+    def is_leaving(self) -> bool:
+        """Tell whether `begin_drain` was called."""
+        return self._gate.leaving
+
     def refuse_uploads(self) -> None:
         """Take no more uploads."""
         self._gate.draining = True
 
-    def finish(self, budget_s: float) -> None:
-        """Send on what is in the spool while there is time, say whether that was all, and close."""
+    def finish(self, budget_s: float, *, to_rescue: Callable[[], bool] = lambda: True) -> None:
+        """
+        Send on what is in the spool while there is time, say what became of everything, and close.
+
+        `to_rescue` tells, when it is asked, that nobody else of the task goes on with what waits.
+        """
         if self._started and not self._closed:
             self._gate.draining = True
-            self._flusher.drain(budget_s)
-            self._signals.worker_stopped(self._spool.owner, self._spool.is_empty)
+            if self._replayer is not None:
+                self._replayer.close()
+            self._drain(budget_s, to_rescue)
+            totals = self._spool.totals()
+            self._signals.drain_done(
+                scope="worker",
+                owner=self._spool.owner,
+                accepted=totals["accepted"],
+                delivered=totals["delivered"],
+                rescued=totals["rescued"],
+                rejected_by_sink=totals["rejected_by_sink"],
+                dropped=totals["dropped"],
+                deduplicated=totals["deduplicated"],
+                left=totals["pending"],
+            )
         self.close()
+
+    def _drain(self, budget_s: float, to_rescue: Callable[[], bool]) -> None:
+        now = self._clock.monotonic()
+        until = now + budget_s
+        self._flusher.drain(budget_s, to_rescue=to_rescue)
+        # One who ends a moment before the others of a task that ends, as at a stop in the middle of a reload, may leave
+        # events that nobody else would see to.
+        linger_until = min(until, self._clock.monotonic() + _LINGER_S)
+        while to_rescue() and next(self._spool.root.glob("owners/*/*.seg"), None) and now < linger_until:
+            self._guard("spool.adopt", self._spool.adopt)
+            self._rest(TICK_S / 4)
+            now = self._clock.monotonic()
+            self._flusher.drain(until - now, to_rescue=to_rescue)
 
     def close(self) -> None:
         """Let everything go; what is not delivered stays in the spool for the next worker. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
+        if self._replayer is not None:
+            self._replayer.close()
         self._flusher.close()
         self._signals.flush()
         if self._started:
             self._guard("metrics.publish", self._publish)
         self._spool.close()
+        self._dedupe.close()
         self._quota.close()
         for sink in self._sinks:
             sink.close()
@@ -153,8 +209,14 @@ class Runtime:
         counts.set("collector_spool_bytes", spool.used_bytes)
         counts.set("collector_spool_budget_bytes", spool.bounds.worker_bytes)
         counts.set("collector_spool_refusing", int(spool.is_full))
+        memory = self._gate.memory
+        counts.set("collector_memory_used_bytes", memory.use.used_bytes)
+        counts.set("collector_memory_limit_bytes", memory.use.limit_bytes)
+        counts.set("collector_memory_refusing", int(memory.is_short))
         counts.set("collector_tenants", len(self._tenants.table))
         counts.set("collector_worker_resident_memory_bytes", metrics.resident_bytes())
+        for name, value in self._gauges().items():
+            counts.set(name, value)
         return counts.snapshot()
 
     def _publish(self) -> None:
@@ -170,3 +232,7 @@ class Runtime:
         self._signals.upload_refused(None, "http", reason)
         refusal = {"status": "error", "code": status, "error": reason.value, "message": message, "detail": ""}
         return msgspec.json.encode(refusal)
+
+    def connection_evicted(self, state: str) -> None:
+        """Count a connection that was closed for another."""
+        self._signals.connection_evicted(state)

@@ -5,6 +5,7 @@ A request's body with a deadline: gunicorn reads one for as long as it takes.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -18,14 +19,18 @@ class TimedBody:
     """
     What the application reads a body from.
 
-    `length` is its Content-Length, None for a chunked one; `deadline` is on the monotonic clock. `is_finished`
-    tells that nothing of it is left on the connection.
+    `length` is its Content-Length, None for a chunked one; `deadline` is on the monotonic clock. `note_wait` is told
+    when a read may begin to wait for the client and when it has ended; None says that the whole body is here.
+    `is_finished` tells that nothing of it is left on the connection.
     """
 
-    def __init__(self, body: Any, length: int | None, deadline: float) -> None:
+    def __init__(
+        self, body: Any, length: int | None, deadline: float, note_wait: Callable[[bool], None] | None
+    ) -> None:
         self._body = body
         self._left = length
         self._deadline = deadline
+        self._note_wait = note_wait
         self.is_finished = length == 0
 
     def read(self, size: int = -1) -> bytes:
@@ -33,8 +38,7 @@ class TimedBody:
         if self.is_finished:
             return b""
         try:
-            with gevent.Timeout(max(self._deadline - time.monotonic(), 0.001), _SlowBody):
-                data: bytes = self._body.read(size if size >= 0 else None)
+            data = self._read(size if size >= 0 else None)
         except _SlowBody:
             raise BadUpload(
                 Reason.SLOW_BODY, "the body did not arrive in time: send again, or send fewer events at once"
@@ -49,6 +53,18 @@ class TimedBody:
             self._left -= len(data)
             self.is_finished = self._left == 0
         return data
+
+    def _read(self, size: int | None) -> bytes:
+        if self._note_wait is None:
+            here: bytes = self._body.read(size)
+            return here
+        self._note_wait(True)
+        try:
+            with gevent.Timeout(max(self._deadline - time.monotonic(), 0.001), _SlowBody):
+                data: bytes = self._body.read(size)
+                return data
+        finally:
+            self._note_wait(False)
 
 
 class _SlowBody(Exception):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.admission.gate import LEAST_RETRY_S, MOST_RETRY_S, SHARE_FACTOR, Gate
+from collector.admission.memory import Memory
 from collector.admission.quota import Quota
 from collector.buffer.room import HIGH_WATERMARK, Bounds
 from collector.buffer.spool import Spool
@@ -39,11 +40,14 @@ class World:
         self.spool.start()
         self.quota = Quota(root / "quota", self.clock)
         self.quota.start()
+        self.memory = Memory(held=int, workers=1, clock=self.clock, signals=RecordingSignals())
         self.gate = Gate(
             self.spool,
             self.quota,
+            memory=self.memory,
             slot_of=NAMES.index,
             is_sole=lambda: sole,
+            max_lag_s=0.25,
             clock=self.clock,
             rng=random.Random(seed),
         )
@@ -200,6 +204,18 @@ def test_a_tenant_over_its_rate_takes_no_room_and_no_rate_of_another(world: Worl
     assert world.admit(other).admitted
 
 
+def test_whether_a_tenant_is_over_its_rate_is_foreseen_and_not_charged(world: World) -> None:
+    """Asking costs the tenant nothing, however often."""
+    slow = tenant("a", events_per_s=1.0, burst_s=1.0)
+    before = [world.gate.foresee(slow).reason for _ in range(100)]
+    world.admit(slow, events=5)
+    after = [world.gate.foresee(slow) for _ in range(100)]
+
+    assert [None] * 100 == before
+    assert {(Reason.OVER_QUOTA, 4)} == {(verdict.reason, verdict.retry_after_s) for verdict in after}
+    assert world.gate.foresee(tenant("b")).admitted
+
+
 def test_a_refusal_for_room_is_not_charged_to_the_rate(world: World) -> None:
     """The device sends the same upload again: it would pay twice for being kept once."""
     slow = tenant("a", events_per_s=1.0, burst_s=1.0)
@@ -308,6 +324,27 @@ def test_above_the_watermark_nobody_gets_in(world: World) -> None:
     for verdict in (world.gate.open(), world.admit(B, 1)):
         assert Reason.BACKPRESSURE is verdict.reason
         assert LEAST_RETRY_S <= (verdict.retry_after_s or 0) <= MOST_RETRY_S
+
+
+def test_a_task_that_is_short_of_memory_takes_nothing(world: World) -> None:
+    """What the kernel kills loses its answers, and perhaps its spool; what is refused the devices keep."""
+    world.memory.is_short = True
+
+    for verdict in (world.gate.open(), world.admit(B, 1)):
+        assert (Reason.BACKPRESSURE, "the task is short of memory: send again later") == (
+            verdict.reason,
+            verdict.message,
+        )
+        assert LEAST_RETRY_S <= (verdict.retry_after_s or 0) <= MOST_RETRY_S
+    world.memory.is_short = False
+    assert ADMITTED == world.gate.open()
+
+
+def test_the_gates_tick_looks_at_the_memory(world: World) -> None:
+    """A guard that nobody asks guards nothing."""
+    world.gate.tick()
+
+    assert 0 < world.memory.use.used_bytes
 
 
 def test_a_spool_that_no_tenant_can_use_any_more_is_full(root: Path) -> None:

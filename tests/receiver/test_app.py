@@ -17,7 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+from collector.admission.dedupe import Dedupe
 from collector.admission.gate import Gate
+from collector.admission.memory import Memory
 from collector.admission.quota import Quota
 from collector.admission.tenants import TenantBook
 from collector.buffer.room import Bounds
@@ -52,12 +54,21 @@ class World:
         )
         tenants.start()
         quota = Quota(root / "quota", clock)
+        self.memory = Memory(held=int, workers=1, clock=clock, signals=self.signals)
         self.gate = Gate(
-            self.spool, quota, slot_of=tenants.slot, is_sole=lambda: True, clock=clock, rng=random.Random(1)
+            self.spool,
+            quota,
+            memory=self.memory,
+            slot_of=tenants.slot,
+            is_sole=lambda: True,
+            max_lag_s=0.25,
+            clock=clock,
+            rng=random.Random(1),
         )
         intake = Intake(
             tenants=lambda: tenants.table,
             gate=self.gate,
+            dedupe=Dedupe(self.spool, size_bytes=1 << 16, clock=clock, signals=self.signals),
             spool=self.spool,
             wake_flusher=lambda: None,
             new_id=Uuid7(clock),
@@ -122,7 +133,7 @@ def test_a_request_is_served_where_it_came_in(world: World, listener: str, statu
     environ = EnvironBuilder(path="/ledger").get_environ()
     if listener:
         environ[LISTENER] = listener
-    doors = Doors(world.device_app, world.admin_app, runtime=None)  # type: ignore[arg-type]
+    doors = Doors(world.device_app, world.admin_app, runtime=None, shedder=None)  # type: ignore[arg-type]
 
     assert f"{status} " in run_wsgi_app(doors, environ)[1] + " "
 
@@ -318,6 +329,17 @@ def test_a_worker_that_leaves_is_unready_and_healthy(world: World, side: str) ->
     assert 200 == world.device.post("/v1/events", data=b'{"id":"a"}', headers=KEY).status_code
 
 
+def test_a_worker_short_of_memory_is_unready_and_says_why(world: World) -> None:
+    """Traffic goes elsewhere before the kernel kills, and whoever looks sees that it is the memory."""
+    world.memory.is_short = True
+    ready = world.admin.get("/readyz")
+
+    assert 503 == ready.status_code
+    assert [world.memory.trouble] == ready.get_json()["reasons"]
+    assert {"used_bytes": 0, "limit_bytes": 0} == ready.get_json()["memory"]
+    assert 503 == world.device.post("/v1/events", data=b'{"id":"a"}', headers=KEY).status_code
+
+
 def test_a_worker_without_room_is_unready_and_says_why(world: World) -> None:
     """Traffic goes where there is room; the operator sees what is the matter."""
     world.spool.used_bytes = world.spool.limit_bytes
@@ -391,6 +413,7 @@ def test_the_ledger_has_the_contracts_shape(world: World) -> None:
         "delivered": 0,
         "rescued": 0,
         "rejected_by_sink": 0,
+        "deduplicated": 0,
         "dropped": 0,
         "pending": 2,
         "reasons": {},

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.server import Link, Server, head, ids, upload, wait_for
-from tests.system.soak import TENANTS, Count, Uploader, end, load
+from tests.uploaders import TENANTS, Count, Uploader, end, load
 
 #: Well above every deadline of the server here; a connection that is silent for longer hangs.
 HANG_S = 25.0
@@ -432,9 +432,10 @@ def test_a_stop_drains_says_so_and_ends_with_0(tmp_path: Path) -> None:
 
         assert 0 == server.stop()
 
-        (drained,) = server.logged("drain.done")
+        *workers, drained = server.logged("drain.done")
 
-        assert [True, True] == [line["clean"] for line in server.logged("worker.stopped")]
+        assert ["worker", "worker", "task"] == [line["scope"] for line in (*workers, drained)]
+        assert [20, 0] == [sum(line[name] for line in workers) for name in ("delivered", "left")]
         assert {"accepted": 20, "delivered": 20, "dropped": 0, "left": 0}.items() <= drained.items()
         assert kept == sorted((event["id"] for event in server.events()), key=int)
 
@@ -445,7 +446,7 @@ def test_a_stop_is_not_held_up_by_a_sink_that_is_away(tmp_path: Path) -> None:
     with Server(tmp_path, drain_s=1) as server:
         assert 200 == server.post([{"id": "a"}]).status
         assert 0 == server.stop()
-        assert [1] == [line["left"] for line in server.logged("drain.done")]
+        assert [("worker", 1), ("task", 1)] == [(line["scope"], line["left"]) for line in server.logged("drain.done")]
 
         (tmp_path / "data").unlink()
         server.start()

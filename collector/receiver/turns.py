@@ -1,0 +1,116 @@
+"""
+Who is served next: requests take turns, the one that waited longest first.
+
+gevent runs whatever is ready, as often as it is ready, before it looks at the sockets again. A connection that always
+has a request waiting is then served many times while others wait, and a health check waits for all of them. Here each
+request waits for its turn, and between two slices of turns the loop looks at its sockets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any
+
+from gevent import get_hub, getcurrent
+
+#: How long turns follow each other before the loop looks at its sockets, in seconds: at least so long, and as long as
+#: the loop was busy with other things since, so that about half of the time goes to those whose turn it is; but not
+#: longer than a health check may be kept waiting, which needs some looks. Choices; a turn takes 0.1 to 2 ms (measured).
+_LEAST_SLICE_S, _MOST_SLICE_S = 0.002, 0.01
+#: Of such a slice, how long a slice of refusals is at most. They take 0.1 ms each (measured).
+_REFUSING_PART = 0.5
+#: What a turn takes until that was measured, in seconds; and the part of a new slice in the mean. Guesses.
+_TURN_S, _TURN_WEIGHT = 0.001, 0.1
+
+#: A greenlet, and since when it waits, in seconds of the monotonic clock.
+Waiter = tuple[Any, float]
+
+
+class Turns:
+    """The queue of one worker; made in its main greenlet, after gevent patched it."""
+
+    def __init__(self) -> None:
+        self._hub = get_hub()
+        # Due at once, and that is after the loop has looked at its sockets; a callback would come before.
+        self._timer = self._hub.loop.timer(0.0)
+        self._waiting: deque[Waiter] = deque()
+        self._refusing: deque[Waiter] = deque()
+        self._is_due = False
+        self._ended_at = time.monotonic()
+        self._goes_on = False
+        self._turn_s = _TURN_S
+        self._late_s = self._late_before_s = 0.0
+        self._worst_s = 0.0
+
+    def wait(self) -> None:
+        """Return when it is the caller's turn: at once when nobody was served since the loop looked at its sockets."""
+        self._wait(self._waiting)
+
+    def wait_to_refuse(self) -> None:
+        """Return when the caller may refuse its request: those who are refused have turns of their own."""
+        self._wait(self._refusing)
+
+    def _wait(self, queue: deque[Waiter]) -> None:
+        if not self._is_due:
+            self._arm()
+            return
+        mine = (getcurrent(), time.monotonic())
+        queue.append(mine)
+        try:
+            self._hub.switch()
+        except BaseException:
+            if mine in queue:
+                queue.remove(mine)
+            raise
+
+    def _arm(self) -> None:
+        self._is_due = True
+        self._timer.start(self._slice)
+
+    def _slice(self) -> None:
+        """Let those begin whose turn it is; called by the hub."""
+        began = time.monotonic()
+        length_s = min(max(_LEAST_SLICE_S, began - self._ended_at), _MOST_SLICE_S)
+        now, turns = began, 0
+        while self._waiting and now < began + length_s:
+            waiter, since = self._waiting.popleft()
+            self._worst_s = max(self._worst_s, now - since)
+            waiter.switch()
+            now, turns = time.monotonic(), turns + 1
+        refuse_until = now + length_s * _REFUSING_PART
+        while self._refusing and now < refuse_until:
+            self._refusing.popleft()[0].switch()
+            now = time.monotonic()
+        if turns:
+            # What the loop does between two slices is waited for, too.
+            since_s = now - (self._ended_at if self._goes_on else began)
+            self._turn_s += _TURN_WEIGHT * (since_s / turns - self._turn_s)
+        self._ended_at, self._goes_on = now, bool(self._waiting)
+        if self._waiting or self._refusing:
+            self._arm()
+        else:
+            self._is_due = False
+
+    # -- lag -----------------------------------------------------------------------------------------------
+
+    @property
+    def lag_s(self) -> float:
+        """
+        Return how long a request that came now would wait, about.
+
+        That is the time of all the turns before it, and not less than the oldest has waited, or than the loop lags.
+        """
+        waited_s = time.monotonic() - self._waiting[0][1] if self._waiting else 0.0
+        # One late look is a hiccup, or a process that was stopped; two in a row are a loop that does not keep up.
+        return max(waited_s, len(self._waiting) * self._turn_s, min(self._late_s, self._late_before_s))
+
+    def note_loop_lag(self, late_s: float) -> None:
+        """Take note of how late the loop woke a sleeper."""
+        self._late_before_s, self._late_s = self._late_s, late_s
+        self._worst_s = max(self._worst_s, late_s)
+
+    def take_worst_s(self) -> float:
+        """Return the longest lag since the last call."""
+        worst_s, self._worst_s = max(self._worst_s, self.lag_s), 0.0
+        return worst_s
