@@ -14,26 +14,31 @@ from typing import Generic, TypeVar
 import gevent
 from gevent import get_hub
 
+from collector.admission.dedupe import Dedupe
 from collector.admission.gate import Gate
+from collector.admission.memory import Memory, return_large_buffers
 from collector.admission.quota import Quota
 from collector.admission.tenants import TenantBook
 from collector.buffer.room import Bounds
 from collector.buffer.spool import Spool
 from collector.clock import SystemClock
 from collector.delivery.flusher import Flusher
+from collector.delivery.rescue import Replayer
 from collector.delivery.retry import Backoff
 from collector.receiver.admin import Admin
-from collector.receiver.app import BodyLimits, Doors, admin_app, device_app
+from collector.receiver.app import INGEST, BodyLimits, Doors, admin_app, cors, device_app
 from collector.receiver.runtime import Runtime, Times
-from collector.receiver.upload import Intake, UploadLimits
+from collector.receiver.shed import Shedder
+from collector.receiver.upload import Intake, UploadLimits, refuse
 from collector.settings import (
     Settings,
+    dedupe_budget,
     load_for_worker,
     memory_limit_bytes,
     mount_size_bytes,
     spool_budget,
 )
-from collector.sinks.registry import open_sink
+from collector.sinks.registry import can_be_read_back, open_rescue_sink, open_sink, open_source
 from collector.telemetry.logs import LineStream, build_logger
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.signals import Signals
@@ -48,6 +53,7 @@ _LARGEST_AT_ONCE = 16
 
 def create_app() -> Doors:
     """Build the WSGI callable of one worker from the settings; gunicorn calls it after it patched the worker."""
+    return_large_buffers()
     return build(load_for_worker())
 
 
@@ -63,7 +69,8 @@ def build(settings: Settings) -> Doors:
     signals = Signals(logger, counts, clock=clock)
 
     spool_dir = Path(settings.spool_dir)
-    budget = spool_budget(settings, mount_bytes=mount_size_bytes(settings.spool_dir), memory_limit=memory_limit_bytes())
+    mount_bytes, memory_limit = mount_size_bytes(settings.spool_dir), memory_limit_bytes()
+    budget = spool_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit)
     bounds = Bounds(task_bytes=budget, worker_bytes=budget // settings.workers, segment_bytes=settings.segment_bytes)
     spool = Spool(spool_dir, owner, bounds, clock=clock, signals=signals, breathe=partial(gevent.sleep, 0))
     tenants = TenantBook(
@@ -75,9 +82,30 @@ def build(settings: Settings) -> Doors:
         signals=signals,
         read_at_s=settings.read_at_s,
     )
+    ids_bytes = dedupe_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit)
+    dedupe = Dedupe(spool, size_bytes=ids_bytes, clock=clock, signals=signals)
+    spool.may_adopt = dedupe.may_adopt
     quota = Quota(spool_dir / "quota", clock, max_events=settings.max_events, max_bytes=settings.max_inflated_bytes)
-    gate = Gate(spool, quota, slot_of=tenants.slot, is_sole=lambda: len(tenants.table) == 1, clock=clock, rng=rng)
+    memory = Memory(held=lambda: spool.used_bytes, workers=settings.workers, clock=clock, signals=signals)
+    gate = Gate(
+        spool,
+        quota,
+        memory=memory,
+        slot_of=tenants.slot,
+        is_sole=lambda: len(tenants.table) == 1,
+        max_lag_s=settings.max_lag_s,
+        clock=clock,
+        rng=rng,
+    )
     sinks = {route: open_sink(url, writer_id=owner) for route, url in settings.routes.items()}
+    rescue = settings.rescue_sink
+    rescues = {route: open_rescue_sink(rescue, route=route, writer_id=owner) for route in sinks} if rescue else {}
+    # A batch that hangs holds a thread: each may, and the usual ones are still there for all else.
+    get_hub().threadpool.maxsize += settings.flush_concurrency * (len(sinks) + len(rescues))
+    replayer = None
+    if rescue and can_be_read_back(rescue):
+        source = open_source(rescue)
+        replayer = Replayer(source, sinks, signals=signals, spawn=gevent.spawn, rest=gevent.sleep, offload=off_hub)
     flusher = Flusher(
         spool,
         sinks,
@@ -86,6 +114,8 @@ def build(settings: Settings) -> Doors:
         signals=signals,
         max_age_s=settings.flush_interval_s,
         concurrency=settings.flush_concurrency,
+        rescues=rescues,
+        rescue_after_s=settings.rescue_after_s,
         spawn=gevent.spawn,
         offload=off_hub,
         breathe=partial(gevent.sleep, 0),
@@ -93,14 +123,17 @@ def build(settings: Settings) -> Doors:
     runtime = Runtime(
         spool=spool,
         flusher=flusher,
-        sinks=sinks.values(),
+        replayer=replayer,
+        sinks=[*sinks.values(), *rescues.values()],
         tenants=tenants,
         quota=quota,
+        dedupe=dedupe,
         gate=gate,
         clock=clock,
         signals=signals,
         counts=counts,
         times=Times(
+            lame_duck_s=settings.lame_duck_s,
             drain_s=settings.drain_s,
             body_deadline_s=settings.body_deadline_s,
             max_header_bytes=settings.max_header_bytes,
@@ -111,6 +144,7 @@ def build(settings: Settings) -> Doors:
     intake = Intake(
         tenants=lambda: tenants.table,
         gate=gate,
+        dedupe=dedupe,
         spool=spool,
         wake_flusher=flusher.wake,
         new_id=new_id,
@@ -130,7 +164,8 @@ def build(settings: Settings) -> Doors:
         max_bodies_bytes=_LARGEST_AT_ONCE * settings.max_upload_bytes,
         trusted_hops=settings.trusted_hops,
     )
-    return Doors(device_app(intake, admin, limits), admin_app(admin, signals), runtime)
+    shedder = Shedder(dict(INGEST), verdict=gate.open, refuse=partial(refuse, intake), cors=cors)
+    return Doors(device_app(intake, admin, limits), admin_app(admin, signals), runtime, shedder)
 
 
 def off_hub(run: Callable[[], T]) -> T:

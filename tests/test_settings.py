@@ -19,6 +19,7 @@ from collector.settings import (
     SINK_SCHEMES,
     SNAPSHOT,
     Settings,
+    dedupe_budget,
     from_json,
     is_loopback,
     load,
@@ -252,7 +253,7 @@ def test_all_mistakes_are_told_at_once_each_by_its_name(tmp_path: Path) -> None:
         ("SPOOL_BYTES", "4 MiB", "write at least 8388608"),
         ("TMPFS_MOUNTS", "missing.json", "can't be read"),
         ("KEEPALIVE_S", "100", "must stay under 119 s"),
-        ("DRAIN_S", "90", "90 is too long: keepalive_s 65 + drain_s 90 + 2 must stay under 119 s"),
+        ("DRAIN_S", "90", "90 is too long: lame_duck_s 3 + keepalive_s 65 + drain_s 90 + 2 must stay under 119 s"),
         ("BODY_DEADLINE_S", "90", "body_deadline_s 90 + ack_timeout_s 10 + drain_s 20 + 2 must stay under"),
     ],
 )  # fmt: skip
@@ -612,6 +613,19 @@ def test_a_budget_that_is_written_is_taken_if_the_mount_can_hold_it() -> None:
         spool_budget(settings, mount_bytes=999, memory_limit=1_000_000)
 
 
+def test_the_room_for_ids_is_a_small_part_of_what_there_is() -> None:
+    """It is taken beside the spool, which has nine tenths of the mount."""
+    settings = Settings()
+
+    assert 64 << 20 == dedupe_budget(settings, mount_bytes=1 << 40, memory_limit=1 << 40)
+    assert 50 == dedupe_budget(settings, mount_bytes=1000, memory_limit=1_000_000)
+    assert 50 == dedupe_budget(settings, mount_bytes=1_000_000, memory_limit=1000)
+    assert 50 == dedupe_budget(settings, mount_bytes=0, memory_limit=1000)
+    assert 500 == dedupe_budget(Settings(dedupe_bytes=500), mount_bytes=1000, memory_limit=1)
+    with pytest.raises(SettingsError, match="COLLECTOR_DEDUPE_BYTES: 501 is more than half of the 1000 bytes"):
+        dedupe_budget(Settings(dedupe_bytes=501), mount_bytes=1000, memory_limit=1)
+
+
 def test_the_mounts_size_is_known_before_the_spool_is_made() -> None:
     """`collector check` creates nothing."""
     status = os.statvfs("/dev/shm")
@@ -721,16 +735,23 @@ def test_a_start_with_a_snapshot_around_is_no_mistake(tmp_path: Path) -> None:
     assert read(tmp_path, SETTINGS_SNAPSHOT="{}")
 
 
-@given(keepalive=st.floats(1, 119), drain=st.floats(0, 119), body=st.floats(0.1, 119), ack=st.floats(0.1, 119))
-def test_the_timeouts_nest_or_are_refused(keepalive: float, drain: float, body: float, ack: float) -> None:
+@given(
+    duck=st.floats(0, 119),
+    keepalive=st.floats(1, 119),
+    drain=st.floats(0, 119),
+    body=st.floats(0.1, 119),
+    ack=st.floats(0.1, 119),
+)
+def test_the_timeouts_nest_or_are_refused(duck: float, keepalive: float, drain: float, body: float, ack: float) -> None:
     """An inner wait that outlasts the outer one is cut off with events in it."""
     environ = {
+        "COLLECTOR_LAME_DUCK_S": repr(duck),
         "COLLECTOR_KEEPALIVE_S": repr(keepalive),
         "COLLECTOR_DRAIN_S": repr(drain),
         "COLLECTOR_BODY_DEADLINE_S": repr(body),
         "COLLECTOR_ACK_TIMEOUT_S": repr(ack),
     }
-    whole_s = max(keepalive, body + ack) + 2 + drain
+    whole_s = duck + max(keepalive, body + ack) + 2 + drain
     try:
         settings = load(environ, cwd=Path("/nowhere"))
     except SettingsError:

@@ -15,7 +15,8 @@ from collector.errors import SettingsError
 from collector.settings.tenants import DEV_TENANT
 from collector.tenant import Tenant
 
-#: Carries `to_json` from gunicorn's configuration to the workers, so that all of a generation read the same.
+#: Carries `to_json` from gunicorn's configuration to the workers, so that all of a generation read the same; or
+#: `fd://N`, where it is the first line.
 SNAPSHOT = "COLLECTOR_SETTINGS_SNAPSHOT"
 
 #: Where events go when nothing is said; `load` makes the directory absolute.
@@ -28,6 +29,8 @@ MAX_STOP_GRACE_S = 120
 _MOUNT_PART = 0.90
 #: Of the memory, which tmpfs counts against: the workers need the rest (a guess, from 120 MiB a worker).
 _MEMORY_PART = 0.25
+#: What the ids of dedupe may take of either, and at most: two million rows, a million ids and more (choices).
+_DEDUPE_PART, _DEDUPE_BYTES = 0.05, 64 << 20
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -93,7 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         An upload may take its body's deadline and then wait for its sink. Whole seconds, as gunicorn wants them.
         """
         last_answer_s = max(self.keepalive_s, self.body_deadline_s + self.ack_timeout_s)
-        return math.floor(last_answer_s + _POLLS_S + self.drain_s) + 1
+        return math.floor(self.lame_duck_s + last_answer_s + _POLLS_S + self.drain_s) + 1
 
     def shown(self) -> dict[str, Any]:
         """Return what was set, in order and fit for a log or a screen: secrets masked, tenants counted."""
@@ -116,6 +119,26 @@ def from_json(snapshot: bytes) -> Settings:
         return msgspec.json.decode(snapshot, type=Settings)
     except msgspec.DecodeError as error:
         raise SettingsError([f"{SNAPSHOT} is no snapshot of settings ({error}): unset it"]) from None
+
+
+def dedupe_budget(settings: Settings, *, mount_bytes: int, memory_limit: int) -> int:
+    """
+    Return how many bytes of the mount the ids of dedupe may take; they are taken when the first tenant needs them.
+
+    It is what `dedupe_bytes` says, else the least of 64 MiB, 5 % of the mount and 5 % of the memory. A mount of 0 bytes
+    is one without a limit of its own. Raises SettingsError when more is asked for than half of the mount.
+    """
+    if settings.dedupe_bytes is None:
+        by_memory = int(memory_limit * _DEDUPE_PART)
+        return min(_DEDUPE_BYTES, by_memory, int(mount_bytes * _DEDUPE_PART) if mount_bytes else by_memory)
+    if mount_bytes and settings.dedupe_bytes > mount_bytes // 2:
+        raise SettingsError(
+            [
+                f"COLLECTOR_DEDUPE_BYTES: {settings.dedupe_bytes} is more than half of the {mount_bytes} bytes of the "
+                f"mount that holds {settings.spool_dir}; write less, or leave it out to use {_DEDUPE_PART:.0%} of it"
+            ]
+        )
+    return settings.dedupe_bytes
 
 
 def spool_budget(settings: Settings, *, mount_bytes: int, memory_limit: int) -> int:

@@ -51,16 +51,29 @@ METRICS: dict[str, Metric] = {
         Metric("collector_uploads_refused_total", _C, "Uploads refused; the device keeps them.", (*_TP, "reason")),
         Metric("collector_uploads_unconfirmed_total", _C, "Uploads whose sink did not confirm in time.", _TP),
         Metric("collector_events_rejected_total", _C, "Events refused in uploads that were taken.", (*_TP, "reason")),
+        Metric("collector_events_deduplicated_total", _C, "Events taken before, answered and not kept again.", _TP),
+        Metric("collector_dedupe_unchecked_events_total", _C, "Events taken with no look at their ids.", ("tenant",)),
+        Metric("collector_dedupe_forgotten_ids_total", _C, "Ids forgotten before their window was over."),
+        Metric("collector_connections", _SUM, "Open connections."),
+        Metric("collector_connections_evicted_total", _C, "Connections closed to let others in.", ("state",)),
+        Metric("collector_lag_seconds", _MAX, "Longest wait of a request for its turn, or of the loop, in a second."),
         Metric("collector_request_seconds", _H, "Time from head to answer of an upload.", ("protocol",), _REQUEST_S),
         Metric("collector_batches_delivered_total", _C, "Batches that a sink confirmed.", ("route",)),
         Metric("collector_batch_events_total", _C, "Events of batches that a sink confirmed.", ("route",)),
         Metric("collector_batch_bytes_total", _C, "Bytes of batches that a sink confirmed.", ("route",)),
         Metric("collector_batch_seconds", _H, "Time that a sink took to confirm a batch.", ("route",), _BATCH_S),
         Metric("collector_batch_failures_total", _C, "Batches that went back to be tried again.", ("route",)),
+        Metric("collector_batches_rescued_total", _C, "Batches that the rescue sink confirmed.", ("route", "cause")),
+        Metric("collector_rescued_events_total", _C, "Events that the rescue sink confirmed.", ("route", "cause")),
+        Metric("collector_rescued_unreadable_total", _C, "Rescued batches that could not be read back."),
+        Metric("collector_replayed_events_total", _C, "Rescued events that workers sent on.", ("outcome",)),
         Metric("collector_events_lost_total", _C, "Taken events that do not arrive.", ("tenant", "outcome", "reason")),
         Metric("collector_spool_bytes", _SUM, "Bytes held in the spool."),
         Metric("collector_spool_budget_bytes", _SUM, "Bytes that the spool may hold."),
         Metric("collector_spool_refusing", _SUM, "Workers that refuse uploads because their spool can't take them."),
+        Metric("collector_memory_used_bytes", _MAX, "Memory in use of the limit that is the nearest."),
+        Metric("collector_memory_limit_bytes", _MAX, "The limit of memory that is the nearest."),
+        Metric("collector_memory_refusing", _SUM, "Workers that refuse uploads because memory is short."),
         Metric("collector_segments_adopted_total", _C, "Segments taken over from workers that died."),
         Metric("collector_frames_corrupt_total", _C, "Frames in the spool whose checksum did not match."),
         Metric("collector_tails_cut_total", _C, "Torn ends of segments, never acknowledged, that were cut off."),
@@ -69,8 +82,11 @@ METRICS: dict[str, Metric] = {
         Metric("collector_tenants_reloads_total", _C, "Loads of the tenants.", ("result",)),
         Metric("collector_worker_start_time_seconds", _EACH, "Unix time of the worker's start."),
         Metric("collector_worker_resident_memory_bytes", _EACH, "Resident memory of the worker."),
-        Metric("collector_worker_stops_total", _C, "Workers that stopped and said so.", ("clean",)),
-        Metric("collector_drains_total", _C, "Drains, by whether events were left behind.", ("complete",)),
+        Metric("collector_drains_total", _C, "Drains, by whether events were left behind.", ("scope", "complete")),
+        Metric("collector_generations_ready_total", _C, "Generations of workers that came to accept connections."),
+        Metric("collector_generations_ended_total", _C, "Generations that ended, or were ended.", ("killed",)),
+        Metric("collector_reloads_total", _C, "Reloads of code and settings.", ("result",)),
+        Metric("collector_masters_died_total", _C, "Masters of gunicorn that ended by themselves and were replaced."),
         Metric("collector_internal_errors_total", _C, "Errors that nobody expected.", ("where",)),
         Metric("collector_log_lines_lost_total", _C, "Log lines that stdout did not take."),
         Metric("collector_log_keys_folded_total", _C, "Signals logged together, there being too many kinds."),
@@ -110,13 +126,12 @@ SIGNALS: dict[str, Signal] = {
             "A worker takes uploads; owner is its directory in the spool.",
         ),
         Signal(
-            "worker.stopped", ("info", "warning"), ("collector_worker_stops_total",), ("owner", "clean"),
-            "A worker has drained and ends. Not clean: events are left in its spool, for another worker to adopt.",
-        ),
-        Signal(
             "drain.done", ("info", "warning"), ("collector_drains_total",),
-            ("accepted", "delivered", "rescued", "rejected_by_sink", "dropped", "left"),
-            "All workers have stopped: the ledger of the task; what is left waits in the spool for the next start.",
+            (
+                "scope", "owner", "accepted", "delivered", "rescued", "rejected_by_sink", "dropped", "deduplicated",
+                "left",
+            ),
+            "A worker, or with its last one the task, has drained: its ledger; what is left waits in the spool.",
         ),
         Signal(
             "upload.accepted", (),
@@ -127,6 +142,10 @@ SIGNALS: dict[str, Signal] = {
             "upload.refused", ("warning",), ("collector_uploads_refused_total",),
             ("tenant", "protocol", "reason", *SPAN),
             "Uploads were refused; the devices keep them. No tenant: the key is unknown.",
+        ),
+        Signal(
+            "connection.evicted", ("warning",), ("collector_connections_evicted_total",), ("state", *SPAN),
+            "There were too many connections: those that had waited longest were closed.",
         ),
         Signal(
             "upload.unconfirmed", ("warning",), ("collector_uploads_unconfirmed_total",),
@@ -152,15 +171,50 @@ SIGNALS: dict[str, Signal] = {
             "A sink did not take a batch; it stays in the spool and is tried again.",
         ),
         Signal(
+            "batch.rescued", ("warning",), ("collector_batches_rescued_total", "collector_rescued_events_total"),
+            ("route", "cause", *SPAN),
+            "So many events went to the rescue sink: their own is unavailable, or a drain is near its end.",
+        ),
+        Signal(
+            "rescue.unreadable", ("error",), ("collector_rescued_unreadable_total",), ("place", "cause"),
+            "A rescued batch can't be read back, and stays where it is. Told once by each worker that meets it.",
+        ),
+        Signal(
+            "replay.done", ("info", "warning"), ("collector_replayed_events_total",),
+            ("found", "delivered", "rejected", "left"),
+            "Rescued events were sent on to their own sinks; what is left waits for the next replay.",
+        ),
+        Signal(
             "events.lost", ("error", "warning"), ("collector_events_lost_total",),
             ("tenant", "outcome", "reason", "count", "segment"),
             "Taken events will not arrive: dropped (error), or rejected by the sink for good (warning).",
+        ),
+        Signal(
+            "events.deduplicated", (), ("collector_events_deduplicated_total",), (),
+            "Events were copies of others that came within their tenant's window: answered as taken, and not kept.",
+        ),
+        Signal(
+            "dedupe.unchecked", ("error",), ("collector_dedupe_unchecked_events_total",), ("tenant", "cause", *SPAN),
+            "The store of ids can't be had: events are taken without a look at their ids, and may arrive twice.",
+        ),
+        Signal(
+            "dedupe.shortened", ("warning",), ("collector_dedupe_forgotten_ids_total",), SPAN,
+            "The store of ids is too small for the window: the oldest ids were forgotten. Raise dedupe_bytes.",
         ),
         Signal(
             "spool.refusing", ("error",), ("collector_spool_refusing",), ("cause",),
             "The spool can't take events, and uploads are answered 503 until it recovers.",
         ),
         Signal("spool.recovered", ("info",), ("collector_spool_refusing",), (), "The spool takes events again."),
+        Signal(
+            "memory.short", ("error",), ("collector_memory_refusing",), ("used_bytes", "limit_bytes", "held_bytes"),
+            "The task is near its limit of memory, and uploads are answered 503 until it is not; held are the bytes of "
+            "this worker's events.",
+        ),
+        Signal(
+            "memory.recovered", ("info",), ("collector_memory_refusing",), ("used_bytes", "limit_bytes"),
+            "Memory is to be had again, and uploads are taken.",
+        ),
         Signal(
             "segment.adopted", ("warning",), ("collector_segments_adopted_total",), ("owner", "segments", "events"),
             "A worker took over what a dead one, owner, had left in the spool.",
@@ -184,6 +238,29 @@ SIGNALS: dict[str, Signal] = {
         Signal(
             "tenants.rejected", ("error",), ("collector_tenants_reloads_total",), ("problems",),
             "The tenants could not be read; the old ones stay in force.",
+        ),
+        Signal(
+            "generation.ready", ("info",), ("collector_generations_ready_total",),
+            ("generation", "pid", "workers", "seconds"),
+            "All workers of a generation accept connections, so many seconds after its start; pid is their master.",
+        ),
+        Signal(
+            "generation.ended", ("info", "warning"), ("collector_generations_ended_total",),
+            ("generation", "pid", "status", "killed", "seconds"),
+            "Nothing of a generation lives any more, so long after it was to end; killed: it took too long (warning).",
+        ),
+        Signal(
+            "reload.done", ("info",), ("collector_reloads_total",), ("generation", "seconds"),
+            "New code and settings are in force, so long after they were asked for; the generation before them drains.",
+        ),
+        Signal(
+            "reload.rejected", ("error",), ("collector_reloads_total",), ("stage", "problem"),
+            "New code or settings do not load, or did not come to be ready; the running generation goes on.",
+        ),
+        Signal(
+            "master.died", ("warning",), ("collector_masters_died_total",),
+            ("generation", "pid", "status", "restart_in_s"),
+            "gunicorn's master ended by itself. Its workers drain, and a new generation with its settings is started.",
         ),
         Signal(
             "internal.error", ("error",), ("collector_internal_errors_total",), ("where", "error", "traceback", *SPAN),

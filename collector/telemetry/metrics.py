@@ -296,5 +296,5 @@ def ledger_families(totals: Mapping[str, Mapping[str, int]]) -> list[Family]:
             if count or not reason:
                 events.add_metric((tenant_id, state, reason), count)
     balanced = all(2 * row.get("accepted", 0) == sum(row.values()) for row in totals.values())
-    help_ = "1 if accepted = delivered + rescued + rejected_by_sink + dropped + pending for every tenant, else 0."
+    help_ = "1 if accepted is the sum of what became of it, pending included, for every tenant, else 0."
     return [events, GaugeMetricFamily("collector_ledger_balanced", help_, value=int(balanced))]

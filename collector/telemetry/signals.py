@@ -15,12 +15,13 @@ from structlog.typing import FilteringBoundLogger
 from collector.clock import Clock
 from collector.outcome import Outcome, Reason
 from collector.telemetry.catalogue import SIGNALS, SPAN
+from collector.telemetry.copies import CopySignals
 from collector.telemetry.gathering import MAX_KEYS, Gathering
 from collector.telemetry.logs import rfc3339
 from collector.telemetry.metrics import Metrics
 
 
-class Signals:
+class Signals(CopySignals):
     """Every signal as a method. Safe to call from any thread or greenlet; never raises because of a log."""
 
     def __init__(
@@ -37,6 +38,7 @@ class Signals:
         self._shown: set[tuple[str, str]] = set()
         self._refusing = False
         metrics.set("collector_spool_refusing", 0)
+        metrics.set("collector_memory_refusing", 0)
 
     # -- a worker's life -----------------------------------------------------------------------------------
 
@@ -45,19 +47,27 @@ class Signals:
         self._metrics.set("collector_worker_start_time_seconds", self._clock.now_us() / 1_000_000)
         self._say["info"]("worker.started", pid=pid, owner=owner)
 
-    def worker_stopped(self, owner: str, clean: bool) -> None:
-        """A worker ends; `clean` if everything of it was closed."""
-        self._metrics.inc("collector_worker_stops_total", (_flag(clean),))
-        self._say["info" if clean else "warning"]("worker.stopped", owner=owner, clean=clean)
-
     def drain_done(
-        self, accepted: int, delivered: int, rescued: int, rejected_by_sink: int, dropped: int, left: int
+        self,
+        scope: str,
+        accepted: int,
+        delivered: int,
+        rescued: int,
+        rejected_by_sink: int,
+        dropped: int,
+        deduplicated: int,
+        left: int,
+        owner: str = "",
     ) -> None:
-        """A worker has drained; the numbers are its ledger, `left` what is still in its spool."""
-        self._metrics.inc("collector_drains_total", (_flag(not left),))
+        """
+        A `worker`, which is named by `owner`, or the whole `task` has drained.
+
+        The numbers are its ledger, `left` what is still in its spool.
+        """
+        self._metrics.inc("collector_drains_total", (scope, _flag(not left)))
         self._say["warning" if left else "info"](
-            "drain.done", accepted=accepted, delivered=delivered, rescued=rescued, rejected_by_sink=rejected_by_sink,
-            dropped=dropped, left=left,
+            "drain.done", scope=scope, owner=owner, accepted=accepted, delivered=delivered, rescued=rescued,
+            rejected_by_sink=rejected_by_sink, dropped=dropped, deduplicated=deduplicated, left=left,
         )  # fmt: skip
 
     # -- uploads -------------------------------------------------------------------------------------------
@@ -80,6 +90,11 @@ class Signals:
         """An upload was refused; `tenant_id` is None when the key is unknown, never what the stranger sent."""
         self._metrics.inc("collector_uploads_refused_total", (tenant_id or "", protocol, reason))
         self._gather("upload.refused", (tenant_id, protocol, reason))
+
+    def connection_evicted(self, state: str) -> None:
+        """A connection was closed to let another in; it was idle, or in the middle of a head or of a body."""
+        self._metrics.inc("collector_connections_evicted_total", (state,))
+        self._gather("connection.evicted", (state,))
 
     def upload_unconfirmed(self, tenant_id: str, protocol: str, receipt: str, events: int) -> None:
         """An upload waited for its sink in vain; its receipt finds its events once they arrive."""
@@ -115,6 +130,26 @@ class Signals:
             "batch.failed", route=route, error=error, attempts=attempts, retry_in_s=round(retry_in_s, 3)
         )
 
+    def batch_rescued(self, route: str, cause: str, count: int) -> None:
+        """The rescue sink confirmed so many events of a batch; `cause` is `unavailable` or `drain`."""
+        self._metrics.inc("collector_batches_rescued_total", (route, cause))
+        self._metrics.inc("collector_rescued_events_total", (route, cause), count)
+        # A line a batch would be a thousand a second, with a thousand tenants.
+        self._gather("batch.rescued", (route, cause), count=count)
+
+    def rescue_unreadable(self, place: str, cause: str) -> None:
+        """A rescued batch can't be read back; it stays where it is."""
+        self._metrics.inc("collector_rescued_unreadable_total")
+        self._say["error"]("rescue.unreadable", place=place, cause=cause)
+
+    def replay_done(self, found: int, delivered: int, rejected: int, left: int) -> None:
+        """So many rescued events were read, and sent on to the sinks of their routes; what is left waits."""
+        for outcome, count in (("delivered", delivered), ("rejected", rejected)):
+            self._metrics.inc("collector_replayed_events_total", (outcome,), count)
+        self._say["warning" if left or rejected else "info"](
+            "replay.done", found=found, delivered=delivered, rejected=rejected, left=left
+        )
+
     def events_lost(self, tenant_id: str, outcome: Outcome, reason: Reason, count: int, segment: str) -> None:
         """So many events that had been taken were settled without arriving."""
         self._metrics.inc("collector_events_lost_total", (tenant_id, outcome, reason), count)
@@ -139,6 +174,16 @@ class Signals:
         if changed:
             self._metrics.set("collector_spool_refusing", 0)
             self._say["info"]("spool.recovered")
+
+    def memory_short(self, used_bytes: int, limit_bytes: int, held_bytes: int) -> None:
+        """So much of the nearest limit is in use, `held_bytes` of it for this worker's events: no more is taken."""
+        self._metrics.set("collector_memory_refusing", 1)
+        self._say["error"]("memory.short", used_bytes=used_bytes, limit_bytes=limit_bytes, held_bytes=held_bytes)
+
+    def memory_recovered(self, used_bytes: int, limit_bytes: int) -> None:
+        """So much of the nearest limit is in use: uploads are taken again."""
+        self._metrics.set("collector_memory_refusing", 0)
+        self._say["info"]("memory.recovered", used_bytes=used_bytes, limit_bytes=limit_bytes)
 
     def segment_adopted(self, owner: str, segments: int, events: int) -> None:
         """So many segments of a dead owner, with so many events, are ours now."""
@@ -172,6 +217,38 @@ class Signals:
         """The tenants did not load, for these reasons."""
         self._metrics.inc("collector_tenants_reloads_total", ("rejected",))
         self._say["error"]("tenants.rejected", problems=problems)
+
+    def generation_ready(self, generation: int, pid: int, workers: int, seconds: float) -> None:
+        """All workers of a generation accept, so many seconds after its start; `pid` is its master's."""
+        self._metrics.inc("collector_generations_ready_total")
+        self._say["info"](
+            "generation.ready", generation=generation, pid=pid, workers=workers, seconds=round(seconds, 3)
+        )
+
+    def generation_ended(self, generation: int, pid: int, status: int, killed: bool, seconds: float) -> None:
+        """All processes of a generation are gone; `status` is its master's exit, negative of a signal."""
+        self._metrics.inc("collector_generations_ended_total", (_flag(killed),))
+        self._say["warning" if killed else "info"](
+            "generation.ended", generation=generation, pid=pid, status=status, killed=killed,
+            seconds=round(seconds, 3),
+        )  # fmt: skip
+
+    def reload_done(self, generation: int, seconds: float) -> None:
+        """A reload has put a generation in the place of the one before."""
+        self._metrics.inc("collector_reloads_total", ("done",))
+        self._say["info"]("reload.done", generation=generation, seconds=round(seconds, 3))
+
+    def reload_rejected(self, stage: str, problem: str) -> None:
+        """A reload was given up; `stage` is where: preflight, bind, or generation."""
+        self._metrics.inc("collector_reloads_total", ("rejected",))
+        self._say["error"]("reload.rejected", stage=stage, problem=problem)
+
+    def master_died(self, generation: int, pid: int, status: int, restart_in_s: float) -> None:
+        """A master ended without having been told to."""
+        self._metrics.inc("collector_masters_died_total")
+        self._say["warning"](
+            "master.died", generation=generation, pid=pid, status=status, restart_in_s=round(restart_in_s, 3)
+        )
 
     def internal_error(self, where: str, error: BaseException) -> None:
         """An error that nobody expected came up in `where`, a constant."""

@@ -30,21 +30,30 @@ FIELD = {"tenant_id": "tenant", "code": "reason"}
 # Arguments for every signal. A signal with two levels is here twice.
 CALLS: list[tuple[str, dict[str, Any], str | None]] = [
     ("worker.started", {"pid": 7, "owner": "w1"}, "info"),
-    ("worker.stopped", {"owner": "w1", "clean": True}, "info"),
-    ("worker.stopped", {"owner": "w1", "clean": False}, "warning"),
     (
         "drain.done",
-        {"accepted": 5, "delivered": 4, "rescued": 1, "rejected_by_sink": 0, "dropped": 0, "left": 0},
+        {
+            "scope": "worker", "accepted": 5, "delivered": 4, "rescued": 1, "rejected_by_sink": 0, "dropped": 0,
+            "deduplicated": 0, "left": 0, "owner": "w1",
+        },
         "info",
     ),
     (
         "drain.done",
-        {"accepted": 5, "delivered": 4, "rescued": 0, "rejected_by_sink": 0, "dropped": 0, "left": 1},
+        {
+            "scope": "task", "accepted": 5, "delivered": 4, "rescued": 0, "rejected_by_sink": 0, "dropped": 0,
+            "deduplicated": 0, "left": 1,
+        },
         "warning",
     ),
+    ("batch.rescued", {"route": "default", "cause": "drain", "count": 3}, "warning"),
+    ("rescue.unreadable", {"place": "/rescue/route=default/a.ndjson.zst", "cause": "torn"}, "error"),
+    ("replay.done", {"found": 3, "delivered": 3, "rejected": 0, "left": 0}, "info"),
+    ("replay.done", {"found": 3, "delivered": 1, "rejected": 1, "left": 1}, "warning"),
     ("upload.accepted", {"tenant_id": "acme", "protocol": "native", "events": 3, "bytes": 90}, None),
     ("upload.refused", {"tenant_id": "acme", "protocol": "native", "reason": Reason.OVER_QUOTA}, "warning"),
     ("upload.refused", {"tenant_id": None, "protocol": "native", "reason": Reason.UNKNOWN_KEY}, "warning"),
+    ("connection.evicted", {"state": "idle"}, "warning"),
     (
         "upload.unconfirmed",
         {"tenant_id": "acme", "protocol": "native", "receipt": "01a20600-c614-70ea-9b7c-7d6350bd5503", "events": 3},
@@ -55,6 +64,11 @@ CALLS: list[tuple[str, dict[str, Any], str | None]] = [
         {"tenant_id": "acme", "protocol": "native", "code": Reason.TOO_LARGE, "count": 2},
         "warning",
     ),
+    ("events.deduplicated", {"tenant_id": "acme", "protocol": "native", "count": 2}, None),
+    ("dedupe.unchecked", {"tenant_id": "acme", "cause": "No space left on device", "count": 2}, "error"),
+    ("dedupe.shortened", {"count": 2}, "warning"),
+    ("memory.short", {"used_bytes": 480, "limit_bytes": 512, "held_bytes": 64}, "error"),
+    ("memory.recovered", {"used_bytes": 400, "limit_bytes": 512}, "info"),
     ("batch.delivered", {"route": "default", "events": 3, "bytes": 90, "seconds": 0.25}, "debug"),
     ("batch.failed", {"route": "default", "error": "503", "attempts": 3, "retry_in_s": 0.5}, "warning"),
     (
@@ -81,6 +95,12 @@ CALLS: list[tuple[str, dict[str, Any], str | None]] = [
     ("ledger.imbalance", {"tenant_id": "acme", "accepted": 5, "accounted": 4}, "error"),
     ("tenants.loaded", {"count": 2, "version": "abc123"}, "info"),
     ("tenants.rejected", {"problems": ["tenants.a.share: give a number over 0"]}, "error"),
+    ("generation.ready", {"generation": 2, "pid": 7, "workers": 2, "seconds": 0.5}, "info"),
+    ("generation.ended", {"generation": 1, "pid": 7, "status": 0, "killed": False, "seconds": 0.5}, "info"),
+    ("generation.ended", {"generation": 1, "pid": 7, "status": -9, "killed": True, "seconds": 25.0}, "warning"),
+    ("reload.done", {"generation": 2, "seconds": 1.5}, "info"),
+    ("reload.rejected", {"stage": "preflight", "problem": "COLLECTOR_WORKERS: 'many' is no number"}, "error"),
+    ("master.died", {"generation": 1, "pid": 7, "status": -9, "restart_in_s": 0.0}, "warning"),
     ("internal.error", {"where": "receiver.app", "error": RuntimeError("broken")}, "error"),
 ]  # fmt: skip
 
@@ -105,6 +125,9 @@ class World:
     def say(self, name: str, arguments: dict[str, Any]) -> None:
         if name == "spool.recovered":
             self.signals.spool_refusing("a cause")
+            self.lines()
+        if name == "memory.recovered":
+            self.signals.memory_short(480, 512, 64)
             self.lines()
         getattr(self.signals, SIGNALS[name].method)(**arguments)
 
@@ -160,7 +183,10 @@ def test_what_counts_as_a_counter_of_a_signal_is_counted_by_one_signal_alone() -
                 owners.setdefault(name, []).append(signal.name)
 
     shared = {name: signals for name, signals in owners.items() if len(signals) > 1}
-    assert {"collector_tenants_reloads_total": ["tenants.loaded", "tenants.rejected"]} == shared
+    assert {
+        "collector_tenants_reloads_total": ["tenants.loaded", "tenants.rejected"],
+        "collector_reloads_total": ["reload.done", "reload.rejected"],
+    } == shared
 
 
 @pytest.mark.parametrize(("name", "arguments", "level"), CALLS)
@@ -170,6 +196,9 @@ def test_a_signal_is_the_line_and_the_metrics_that_are_declared(
     """The line says what was passed, no field more or less, and what was to be counted is counted."""
     if name == "spool.recovered":
         world.signals.spool_refusing("a cause")
+        world.lines()
+    if name == "memory.recovered":
+        world.signals.memory_short(480, 512, 64)
         world.lines()
     before = world.metrics.snapshot()
 
@@ -202,6 +231,8 @@ def test_a_signal_on_a_broken_stdout_is_still_counted_and_raises_nothing(
     signals = Signals(build_logger(stream, "debug"), metrics, clock=FakeClock())
     if name == "spool.recovered":
         signals.spool_refusing("a cause")
+    if name == "memory.recovered":
+        signals.memory_short(480, 512, 64)
     before = metrics.snapshot()
 
     getattr(signals, SIGNALS[name].method)(**arguments)
