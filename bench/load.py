@@ -54,9 +54,12 @@ class Traffic(msgspec.Struct, frozen=True):
 
     def latency_s(self, part: float) -> float:
         """Return the latency that this part of the requests did not exceed; 0.0 if there were none."""
-        if not self.latencies_s:
-            return 0.0
-        return self.latencies_s[min(len(self.latencies_s) - 1, int(part * len(self.latencies_s)))]
+        return at_part(self.latencies_s, part)
+
+
+def at_part(ordered: Sequence[float], part: float) -> float:
+    """Return the number that this part of sorted ones does not exceed; 0.0 if there are none."""
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
 
 
 def drive(
@@ -76,7 +79,7 @@ def drive(
     """
     generator = _Generator(address, requests)
     try:
-        with _no_collection():
+        with no_collection():
             return generator.run(connections, seconds, warm_up_s, expected)
     except OSError as error:
         raise LoadError(f"the server broke a connection off: {error}") from error
@@ -85,7 +88,7 @@ def drive(
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Keep the garbage collector from walking the latencies again and again."""
     gc.disable()
     try:
@@ -149,7 +152,7 @@ class _Generator:
                     raise LoadError("the server closed a connection on a request")
                 if link.come:
                     data = link.come + data
-                if not _is_whole(data):
+                if not is_whole(data):
                     link.come = data
                     continue
                 link.come = b""
@@ -161,7 +164,7 @@ class _Generator:
                     acknowledged += 1
                     note(now - link.sent_at)
                 else:
-                    unexpected[_status(data)] += 1
+                    unexpected[status_of(data)] += 1
                     if link.unsent or b"\r\nconnection: close\r\n" in data.lower():
                         link = self._renew(link)
                 if len(moments) == 2:
@@ -198,7 +201,7 @@ class _Generator:
             self._poll.modify(link.fd, select.EPOLLIN | select.EPOLLOUT if link.unsent else select.EPOLLIN)
 
 
-def _is_whole(data: bytes) -> bool:
+def is_whole(data: bytes) -> bool:
     """Tell whether an answer has come to its end. Raises LoadError for one that does not say where that is."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
@@ -210,7 +213,8 @@ def _is_whole(data: bytes) -> bool:
     return len(data) >= end + 4 + int(data[at : data.index(b"\r", at)])
 
 
-def _status(data: bytes) -> str:
+def status_of(data: bytes) -> str:
+    """Return an answer's status. Raises LoadError for what is no answer."""
     found = _STATUS.match(data)
     if found is None:
         raise LoadError(f"an answer that is no HTTP: {data[:500]!r}")

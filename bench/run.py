@@ -108,12 +108,12 @@ def run(plan: Plan, tell: Callable[[str], None]) -> Report:
             uploads = requests(case)
             for turn in range(plan.rounds):
                 tell(f"{case.title}: round {turn + 1} of {plan.rounds}")
-                cells[case][0].append(_measure(theirs, case, uploads, plan, cores)[0])
-                cells[case][1].append(_measure_collector(ours, case, uploads, plan, cores))
+                cells[case][0].append(measure(theirs, case, uploads, plan, cores)[0])
+                cells[case][1].append(measure_collector(ours, case, uploads, plan, cores))
     return Report(proc.machine(), cores, plan, [Row(case, *cells[case]) for case in plan.cases])
 
 
-def _measure_collector(
+def measure_collector(
     server: CollectorServer, case: Case, uploads: Sequence[bytes], plan: Plan, cores: proc.Cores
 ) -> Cell:
     """Measure Collector, and hold what it acknowledged against its ledger and its sink."""
@@ -126,7 +126,7 @@ def _measure_collector(
 
     before = ledger()
     expected = f'"accepted":{case.events},"rejected":[],"ack":"{case.ack}"'.encode()
-    cell, traffic = _measure(
+    cell, traffic = measure(
         server, case, uploads, plan, cores,
         expected=expected, until=lambda: await_delivery(ledger, DELIVERY_PATIENCE_S),
     )  # fmt: skip
@@ -134,7 +134,7 @@ def _measure_collector(
     return msgspec.structs.replace(cell, account=account)
 
 
-def _measure(
+def measure(
     server: Server,
     case: Case,
     uploads: Sequence[bytes],

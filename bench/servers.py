@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -72,8 +73,12 @@ def reference(folder: Path, core: int) -> Iterator[Server]:
 
 
 @contextmanager
-def collector(folder: Path, core: int) -> Iterator[CollectorServer]:
-    """Run `collector serve` with authentication, quota, shares, spool, ledger, flusher and a `file:` sink."""
+def collector(folder: Path, core: int, **others: str) -> Iterator[CollectorServer]:
+    """
+    Run `collector serve` with authentication, quota, shares, spool, ledger, flusher and a `file:` sink.
+
+    `others` are settings beside these or instead of them, named as the variables are, without COLLECTOR_ and small.
+    """
     folder.mkdir()
     port, admin_port = _free_ports(2)
     settings = folder / "collector.toml"
@@ -87,6 +92,9 @@ def collector(folder: Path, core: int) -> Iterator[CollectorServer]:
         "COLLECTOR_SPOOL_DIR": str(folder / "spool"),
         "COLLECTOR_SPOOL_BYTES": _SPOOL_BYTES,
         "COLLECTOR_SINK": f"file:{folder / 'sink'}",
+        # Nothing is measured while it ends.
+        "COLLECTOR_LAME_DUCK_S": "0",
+        **{f"COLLECTOR_{name.upper()}": value for name, value in others.items()},
     }
     command = [sys.executable, "-m", "collector", "serve"]
     with _running("Collector", command, environ, folder, core, (_HOST, admin_port), ready="/readyz") as worker:
@@ -141,8 +149,7 @@ def _running(
         )
     try:
         _await_ready(name, process, address, ready, words)
-        (worker,) = proc.children(process.pid)
-        yield worker
+        yield _worker(process.pid)
         process.terminate()
         try:
             process.wait(_PATIENCE_S)
@@ -172,11 +179,26 @@ def _tail(words: Path) -> str:
     return words.read_text(errors="replace")[-2000:]
 
 
+def _below(pid: int) -> Iterator[int]:
+    """Give every process below one, the upper ones first."""
+    for child in proc.children(pid):
+        yield child
+        yield from _below(child)
+
+
+def _worker(pid: int) -> int:
+    """Find the only worker: below gunicorn's master, which is the first process or the launcher's only child."""
+    *_, worker = _below(pid)
+    return worker
+
+
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End what is left of a server and its workers, by their ids."""
     if process.poll() is not None:
         return
-    left = [*proc.children(process.pid)]
+    # It may start others while it lives.
+    process.send_signal(signal.SIGSTOP)
+    left = [*_below(process.pid)]
     process.kill()
     process.wait()
     for pid in left:

@@ -4,7 +4,7 @@ The report as Markdown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from bench.run import Cell, Report, Row, best
@@ -25,22 +25,26 @@ _WORDS = 5  # the columns at the left that are words
 
 def render(report: Report) -> str:
     """Return the table, and in sentences what it needs to be read."""
-    lines = [_line(_COLUMNS), _line(["---"] * _WORDS + ["---:"] * (len(_COLUMNS) - _WORDS))]
-    for row in report.rows:
-        lines += _rows(row)
-    return "\n".join(["", *lines, "", *(f"- {note}" for note in _notes(report)), ""])
+    rows = [line for row in report.rows for line in _rows(row)]
+    return "\n".join(["", table(_COLUMNS, rows, words=_WORDS), "", *(f"- {note}" for note in _notes(report)), ""])
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
+    """Render a table, its first columns words and the others numbers."""
+    rule = ["---"] * words + ["---:"] * (len(columns) - words)
+    return "\n".join(_line(cells) for cells in (columns, rule, *rows))
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _rows(row: Row) -> Iterator[str]:
+def _rows(row: Row) -> Iterator[list[str]]:
     theirs, ours = best(row.reference), best(row.collector)
     case = (str(row.case.events), row.case.encoding, row.case.ack, str(row.case.connections))
-    yield _line([*case, "reference", *_numbers(theirs, "", "")])
+    yield [*case, "reference", *_numbers(theirs, "", "")]
     rate, cpu = ours.requests_per_s / theirs.requests_per_s, ours.cpu_us / theirs.cpu_us
-    yield _line([*case, "**Collector**", *_numbers(ours, f"**{rate:.2f}**", f"{cpu:.2f}")])
+    yield [*case, "**Collector**", *_numbers(ours, f"**{rate:.2f}**", f"{cpu:.2f}")]
 
 
 def _numbers(cell: Cell, rate: str, cpu: str) -> list[str]:
