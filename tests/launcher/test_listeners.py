@@ -46,6 +46,36 @@ def test_an_address_is_listened_on_until_it_is_let_go(listeners: Listeners) -> N
     assert (False, True) == (answers(one), answers(other))
 
 
+def test_whoever_waits_at_an_address_that_is_let_go_is_served_and_nobody_comes_after(listeners: Listeners) -> None:
+    """The last worker looks into the queue and closes it; whoever came between the two would be reset."""
+    (port,) = free_ports(1)
+    listeners.open([address(port)], 16)
+    with socket.socket(fileno=os.dup(listeners.fds([address(port)])[0])) as inherited:
+        waiting = socket.create_connection(("127.0.0.1", port))
+        listeners.keep(())
+        with pytest.raises(TimeoutError):
+            socket.create_connection(("127.0.0.1", port), timeout=0.3)
+        served, _ = inherited.accept()
+        waiting.sendall(b"?")
+        served.sendall(served.recv(1))
+
+        with pytest.raises(BlockingIOError):
+            inherited.accept()
+        assert b"?" == waiting.recv(1)
+        waiting.close()
+        served.close()
+    assert not answers(port)
+
+
+def test_a_socket_given_from_outside_is_given_back_as_it_was(listeners: Listeners) -> None:
+    """Its owner may start the next task on it."""
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        listeners.open([f"fd://{os.dup(given.fileno())}"], 16)
+        listeners.keep(())
+
+        assert answers(given.getsockname()[1])
+
+
 @pytest.mark.filterwarnings("error")
 def test_of_addresses_that_cannot_all_be_had_none_is_taken(listeners: Listeners) -> None:
     """A reload that is rejected leaves nothing open, and no socket for the collector of garbage."""
