@@ -149,13 +149,12 @@ class Dedupe:
 
     def wait_for(self, places: Iterable[Place], timeout_s: float) -> bool:
         """Wait until every event in these segments met its fate; return whether it did in time."""
-        rested_s = 0.0
+        until = self._clock.monotonic() + timeout_s
         while any(map(self._is_pending, places)):
-            if rested_s >= timeout_s:
+            if self._clock.monotonic() >= until:
                 return False
             # Patched in a worker: the others have their turn meanwhile.
             threading.Event().wait(_LOOK_S)
-            rested_s += _LOOK_S
         return True
 
     def _is_pending(self, place: Place) -> bool:

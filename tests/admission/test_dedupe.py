@@ -188,6 +188,26 @@ def test_a_copy_tells_where_its_first_lies_and_when_that_is_gone(one: One) -> No
     assert one.dedupe.wait_for([Place(1, 1)], 0.0)
 
 
+def test_a_wait_for_a_first_copy_ends_by_the_clock_however_long_a_look_takes(
+    one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy worker looks seldom, and its device has no more patience for that."""
+    one.taken("a")
+    (segment,) = one.spool.open_segments()
+    looks = 0
+
+    def look(_: Place) -> bool:
+        nonlocal looks
+        looks += 1
+        one.clock.advance(1.0)
+        return True
+
+    monkeypatch.setattr(one.dedupe, "_is_pending", look)
+
+    assert not one.dedupe.wait_for([place_of(segment.path)], 3.0)
+    assert 3 == looks
+
+
 def test_a_full_table_forgets_its_oldest_ids_and_says_so(one: One) -> None:
     """It never grows; a window that is shorter than asked is told."""
     many = LEAST_BYTES // BUCKET_BYTES * ROWS
