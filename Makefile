@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-inp
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system soak bench fmt check green image clean
+.PHONY: help run test test-system chaos soak bench fmt check green image clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -19,14 +19,17 @@ run: .venv/.run ## start Collector on 127.0.0.1:8080, with the embedded sink wri
 	@COLLECTOR_WORKERS=$${COLLECTOR_WORKERS:-2} exec $(BIN)/collector serve
 
 test: check ## lint, types, and every test that needs only Python packages
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-system: .venv/.test ## tests with namespaces, real tmpfs mounts and strace; installs those when it may
 	@sh tests/system/install
 	@$(BIN)/python -m pytest -q -rs -m system
 
-soak: .venv/.test ## ten minutes of uploads while workers are killed and the server is reloaded, and the count
-	@$(BIN)/python -m tests.system.soak --seconds 600 --kill-every 20 --hup-every 60
+chaos: .venv/.test ## ten minutes of every fault we can make, alone and mixed, and what became of each event
+	@$(BIN)/python -m tests.system.chaos --seconds 600 $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
+
+soak: .venv/.test ## the same, of killed workers and reloads alone
+	@$(BIN)/python -m tests.system.chaos --seconds 600 --faults kill-worker,hup
 
 bench: .venv/.run ## measure this machine and print the table of performance
 	@$(BIN)/python -m bench

@@ -213,6 +213,8 @@ class Server:
             "sink": f"file:{self.data}?fsync=0",
             "flush_interval_s": 0.1,
             "drain_s": 4,
+            # A busy machine is no overload.
+            "max_lag_s": 60,
             "lame_duck_s": 0,
             **settings,
         }

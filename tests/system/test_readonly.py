@@ -130,4 +130,4 @@ def test_it_drains_and_leaves_nothing_in_the_spool(server: Server) -> None:
     found = {line["id"] for line in server.delivered("/run/collector/data")}
 
     assert {f"d{number}" for number in range(20)} == found
-    assert 1 == server.output.count("drain.done")
+    assert 1 == server.output.count('"scope":"task"')
