@@ -61,9 +61,11 @@ class Gate:
         self._rng = rng
         self._drain_bytes_s: dict[str, float] = {}
         self._measured_at = 0.0
-        #: Set when the worker is to stop: unready, but uploads are still taken; then every upload is refused.
+        #: Set when the worker is to stop: unready, but uploads are still taken; then every upload is refused; then
+        #: those that wait for their sink have no more time.
         self.leaving = False
         self.draining = False
+        self.gone = False
 
     def open(self, lag_s: float = 0.0) -> Verdict:
         """Say whether any upload may come in now, if it waits `lag_s` for its turn: asked before a body is read."""

@@ -135,6 +135,7 @@ class Runtime:
             if self._replayer is not None:
                 self._replayer.close()
             self._drain(budget_s, to_rescue)
+            self._gate.gone = True
             totals = self._spool.totals()
             self._signals.drain_done(
                 scope="worker",

@@ -38,6 +38,8 @@ from collector.uuid7 import Uuid7
 _INFLATE_APART_BYTES = 32 * 1024
 #: How many such bodies may be held at once: with 16 MiB each, half of what a worker may have.
 _INFLATED_AT_ONCE = 4
+#: How often an upload that waits for its sink looks whether its worker goes, in seconds.
+_LOOK_S = 0.25
 _FAILED = "Collector failed at this upload: send it again; if it was kept before it failed, it arrives twice"
 
 
@@ -151,8 +153,12 @@ def _is_confirmed(intake: Intake, kept: Kept) -> bool:
     """Wait until the new events and the first copies of the others met their fate; return whether they did in time."""
     timeout_s = intake.limits.ack_timeout_s
     until = intake.clock.monotonic() + timeout_s
-    if kept.ticket is not None and not kept.ticket.wait(timeout_s):
-        return False
+    left_s = timeout_s
+    while kept.ticket is not None and not kept.ticket.wait(min(_LOOK_S, left_s)):
+        left_s -= _LOOK_S
+        # A worker that goes may have less time than the sink.
+        if intake.gate.gone or left_s <= 0:
+            return False
     return not kept.places or intake.dedupe.wait_for(kept.places, max(0.0, until - intake.clock.monotonic()))
 
 

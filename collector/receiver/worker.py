@@ -33,6 +33,9 @@ _SPARE_CONNECTIONS, _SPARE_FILES = 64, 512
 _IDLE_PART, _BUSY_PART = 0.25, 0.5
 #: What is left of the drain budget when there is no time for anybody who is silent, in seconds.
 _QUICK_DRAIN_S = 2.0
+#: How long a worker that has drained waits for answers that are on their way, in seconds. A guess, ample: an upload
+#: that waits for its sink looks four times a second.
+_LAST_WORDS_S = 0.75
 _POLL_S = 0.05
 _HEARTBEAT_S = 1.0
 
@@ -79,6 +82,10 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             return not notice.has_launcher() or notice.read().leaving
 
         runtime.finish(max(0.0, deadline - time.monotonic()), to_rescue=is_last)
+        # Uploads that have waited for their sink in vain are told so.
+        until = time.monotonic() + _LAST_WORDS_S
+        while any(door.roster.is_working for door in self._doors) and time.monotonic() < until:
+            gevent.sleep(_POLL_S)
         gevent.killall(beats)
 
     def _raise_file_limit(self) -> None:

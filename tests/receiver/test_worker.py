@@ -455,6 +455,21 @@ def test_a_stop_is_not_held_up_by_a_sink_that_is_away(tmp_path: Path) -> None:
         assert ["a"] == [event["id"] for event in server.events()]
 
 
+def test_an_upload_that_waits_for_its_sink_is_told_when_its_worker_has_no_more_time(tmp_path: Path) -> None:
+    """A connection that breaks off says nothing; a 503 says that the events are kept."""
+    (tmp_path / "data").write_text("in the way")
+    with Server(tmp_path, drain_s=1, ack_timeout_s=60) as server, server.link() as link:
+        link.send(upload(one("patient"), "Collector-Ack: sink"))
+        wait_for(lambda: server.ledger()["pending"], "the event to be in the spool")
+
+        server.signal(signal.SIGTERM)
+        reply = link.must_reply()
+
+        assert (503, "backpressure") == (reply.status, reply.json["error"])
+        assert "kept" in reply.json["message"]
+        assert 0 == server.stop()
+
+
 def wait_for_successors(server: Server, *, of: list[int], count: int) -> None:
     """Return once so many workers live that are none of these, and none of these does."""
 
