@@ -72,7 +72,9 @@ def last_words(text: str) -> str:
     lines = ["".join(char if char.isprintable() else " " for char in line).strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     if any(_TRACEBACK in line for line in lines):
-        lines = lines[-3:]
+        # From the last frame on: the file that is at fault, and what it comes to.
+        frames = [number for number, line in enumerate(lines) if line.startswith('File "')]
+        lines = lines[frames[-1] :] if frames else lines[-3:]
     return "; ".join(lines).encode()[-MAX_PROBLEM_BYTES:].decode(errors="ignore")
 
 

@@ -11,10 +11,14 @@ from collector.settings import Settings, from_json
 
 
 def test_of_a_traceback_the_end_is_told() -> None:
-    """The frames are ours, the last line is the reader's."""
-    text = 'Traceback (most recent call last):\n  File "a.py", line 1\n    x = (\n        ^\nSyntaxError: no end\n\n'
+    """The outer frames are ours, the last one is the reader's: whoever broke a file must know which."""
+    text = (
+        'Traceback (most recent call last):\n  File "z.py", line 9\n    import a\n'
+        '  File "a.py", line 1\n    x = (\n        ^\nSyntaxError: no end\n\n'
+    )
 
-    assert "x = (; ^; SyntaxError: no end" == last_words(text)
+    assert 'File "a.py", line 1; x = (; ^; SyntaxError: no end' == last_words(text)
+    assert "Traceback (most recent call last):; KilledError" == last_words(text[:35] + "KilledError")
 
 
 def test_of_mistakes_all_are_told_in_one_line_that_fits() -> None:
