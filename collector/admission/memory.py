@@ -3,7 +3,7 @@ Whether the task has memory to take more, told before the kernel would have to k
 
 What is looked at: each cgroup with a limit that holds this process, and the machine. In use is what the kernel
 can't take back at once: the processes, the pages of tmpfs (so the spool is in it), the kernel's own; not its cache
-of files. A look costs under a millisecond (measured) and comes once a second. What this worker itself takes in
+of files. A look costs under a millisecond (measured) and comes four times a second. What this worker itself takes in
 between two looks is counted as it comes, and every worker may take no more than its part of the room that was seen,
 so that all together stay below the mark however fast they fill.
 """
@@ -26,8 +26,8 @@ from collector.telemetry.signals import Signals
 OPEN_PART = 0.85
 #: The same for the whole machine, where others live too, and may use nearly all of it with nobody in danger.
 MACHINE_CLOSE_PART, MACHINE_OPEN_PART = 0.95, 0.93
-#: How often memory is looked at, in seconds.
-LOOK_EVERY_S = 1.0
+#: How often memory is looked at, in seconds. At a look a second a worker in a cgroup of 192 MiB was killed between two.
+LOOK_EVERY_S = 0.25
 _MIB = 1 << 20
 #: By glibc's malloc.h. Buffers above so many bytes have a mapping of their own. Batches and the bodies of large uploads
 #: do, at some 0.2 ms of page faults a MiB; what most uploads need does not.

@@ -140,7 +140,7 @@ def test_a_limit_may_come_change_and_go_while_the_task_runs(world: World) -> Non
     assert world.look()
 
 
-def test_memory_is_looked_at_once_a_second(world: World) -> None:
+def test_memory_is_looked_at_a_few_times_a_second(world: World) -> None:
     """A look is half a millisecond of file reads, and the tick comes four times a second."""
     world.machine.v2(0)
     assert world.look()

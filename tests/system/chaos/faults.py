@@ -88,7 +88,7 @@ def kill_launcher(world: World, _: random.Random) -> None:
 
 def kill_task(world: World, _: random.Random) -> None:
     """`kill -9` of everything at once, as when PID 1 of a container dies; then the next start over the spool."""
-    with world.nobody_listens():
+    with world.nobody_listens(queue_is_lost=True):
         world.kill_task()
         world.start_again()
 
