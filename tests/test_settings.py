@@ -298,6 +298,22 @@ def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
     assert "is not UTF-8" in only_problem(tmp_path, CONFIG="c.toml")
 
 
+@pytest.mark.parametrize(("written", "is_on"), [("0", False), ("1", True)])
+def test_a_switch_is_on_or_off(tmp_path: Path, written: str, is_on: bool) -> None:
+    """It is thrown at 3 a.m., in a variable or in a file."""
+    assert (is_on, is_on) == (
+        read(tmp_path, HOT_DOOR=written).hot_door,
+        read(tmp_path, f"hot_door = {written}\n").hot_door,
+    )
+
+
+def test_a_switch_is_nothing_but_on_or_off(tmp_path: Path) -> None:
+    """What "no" would mean is a guess, and one day a wrong one."""
+    assert "COLLECTOR_HOT_DOOR: 'no' is neither 1 (on) nor 0 (off); write one of them" == only_problem(
+        tmp_path, HOT_DOOR="no"
+    )
+
+
 def test_secrets_are_never_quoted_back(tmp_path: Path) -> None:
     """What a start prints is kept in logs that many may read."""
     (tmp_path / "token").write_text("hush hush")

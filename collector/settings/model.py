@@ -40,8 +40,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `routes` names each route's sink and always has `default`, which is `sink`. `spool_bytes` None means: derive it,
     see `spool_budget`. After SIGTERM a task is unready and answers on for `lame_duck_s`, then drains for `drain_s`. A
     batch whose sink fails for `rescue_after_s` goes to the rescue sink. Uploads that would wait longer than
-    `max_lag_s` for their turn are refused. `trusted_hops` counts the proxies in front that append to X-Forwarded-For.
-    `read_at_s` is CLOCK_MONOTONIC at the reading of the settings file, None when it is not known.
+    `max_lag_s` for their turn are refused. Without `hot_door` all go through gunicorn's parser and Flask, to the same
+    answers. `trusted_hops` counts the proxies in front that append to X-Forwarded-For. `read_at_s` is CLOCK_MONOTONIC
+    at the reading of the settings file, None when it is not known.
     """
 
     bind: str = "127.0.0.1:8080"
@@ -62,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lame_duck_s: float = 3.0
     rescue_after_s: float = 60.0
     max_lag_s: float = 0.25
+    hot_door: bool = True
     dedupe_bytes: int | None = None
     segment_bytes: int = 4 << 20
     flush_interval_s: float = 1.0

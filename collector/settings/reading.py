@@ -25,6 +25,7 @@ from collector.settings.values import (
     seconds,
     sink_url,
     size,
+    switch,
     token,
     whole,
 )
@@ -44,6 +45,7 @@ _PARSERS: dict[str, Parse] = {
     "lame_duck_s": seconds(at_least=0),
     "rescue_after_s": seconds(at_least=0),
     "max_lag_s": seconds(above=0),
+    "hot_door": switch,
     "dedupe_bytes": size(at_least=1 << 20),
     "segment_bytes": size(at_least=64 << 10),
     "flush_interval_s": seconds(above=0),

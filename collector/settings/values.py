@@ -143,6 +143,15 @@ def yes_no(raw: object) -> bool:
     return raw
 
 
+def switch(raw: object) -> bool:
+    """Read a setting that is on or off: 1 or 0, in TOML also true or false."""
+    if isinstance(raw, bool):
+        return raw
+    if raw in (0, 1, "0", "1"):
+        return bool(int(str(raw)))
+    raise ValueError(f"{quoted(raw)} is neither 1 (on) nor 0 (off); write one of them")
+
+
 def choice(*words: str) -> Parse:
     """Make a parser of one word of a closed list."""
 
