@@ -75,6 +75,9 @@ class Metrics:
         self._gauges: dict[str, dict[Labels, int | float]] = {
             name: {} for name, kind in kinds.items() if kind not in (_C, _H)
         }
+        self._uploads = self._counters["collector_uploads_total"]
+        self._upload_events = self._counters["collector_upload_events_total"]
+        self._upload_bytes = self._counters["collector_upload_bytes_total"]
         for name, counters in self._counters.items():
             if not METRICS[name].labels:
                 counters[()] = 0
@@ -88,6 +91,17 @@ class Metrics:
         except KeyError:
             series, labels = self._place(self._counters, name, labels)
             series[labels] = series.get(labels, 0) + n
+
+    def add_upload(self, labels: Labels, events: int, size: int) -> None:
+        """Count an upload that was taken, of a tenant and a protocol: three counters in one step."""
+        if labels in self._upload_bytes:
+            self._uploads[labels] += 1
+            self._upload_events[labels] += events
+            self._upload_bytes[labels] += size
+        else:
+            self.inc("collector_uploads_total", labels)
+            self.inc("collector_upload_events_total", labels, events)
+            self.inc("collector_upload_bytes_total", labels, size)
 
     def observe(self, name: str, labels: Labels, value: float) -> None:
         """Add a finite value, in the unit of the name, to a histogram."""

@@ -80,11 +80,7 @@ class Signals(CopySignals):
         bytes: int,  # noqa: A002 - what they are in batch_delivered
     ) -> None:
         """An upload was taken, with so many events of so many bytes in the spool; no line, ever."""
-        labels = (tenant_id, protocol)
-        inc = self._metrics.inc
-        inc("collector_uploads_total", labels)
-        inc("collector_upload_events_total", labels, events)
-        inc("collector_upload_bytes_total", labels, bytes)
+        self._metrics.add_upload((tenant_id, protocol), events, bytes)
 
     def upload_refused(self, tenant_id: str | None, protocol: str, reason: Reason) -> None:
         """An upload was refused; `tenant_id` is None when the key is unknown, never what the stranger sent."""
