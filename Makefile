@@ -31,8 +31,7 @@ chaos: .venv/.test ## ten minutes of every fault we can make, alone and mixed, a
 soak: .venv/.test ## the same, of killed workers and reloads alone
 	@$(BIN)/python -m tests.system.chaos --seconds 600 --faults kill-worker,hup
 
-bench: .venv/.run ## measure this machine and print the tables of performance
-	@$(BIN)/python -m bench.start
+bench: .venv/.run ## measure this machine and print the table of performance
 	@$(BIN)/python -m bench
 
 fmt: .venv/.test ## format, and mend what can be mended
