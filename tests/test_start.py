@@ -71,10 +71,11 @@ class Machine:
     def __init__(self, *_, **__): pass
 
 class Launcher(task.Launcher):
-    exit_status = None
+    ticks = 0
+    exit_status = property(lambda self: 0 if self.ticks > 1 else None)
     def tick(self):
+        self.ticks += 1
         print("structlog" in sys.modules)
-        self.exit_status = 0 if "structlog" in sys.modules else None
 
 task.Launcher, task.Machine = Launcher, Machine
 task._BUSY_S = 0
