@@ -9,8 +9,7 @@ What strangers can cause at will is counted at once and logged together, once a 
 from __future__ import annotations
 
 import threading
-
-from structlog.typing import FilteringBoundLogger
+from typing import TYPE_CHECKING
 
 from collector.clock import Clock
 from collector.outcome import Outcome, Reason
@@ -19,6 +18,9 @@ from collector.telemetry.copies import CopySignals
 from collector.telemetry.gathering import MAX_KEYS, Gathering
 from collector.telemetry.logs import rfc3339
 from collector.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 
 class Signals(CopySignals):
