@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import math
 import re
+import resource
 import select
 import socket
 from collections import Counter, deque
@@ -17,15 +18,34 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from time import perf_counter, process_time
+from typing import Protocol
 
 import msgspec
 
 #: No answer may take longer, in seconds.
 PATIENCE_S = 30.0
 _READ_BYTES = 64 * 1024
+#: Files of this process beside the connections.
+_SPARE_FILES = 128
 _OK = b"HTTP/1.1 200 "
 _LENGTH = b"\r\nContent-Length: "
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
+
+
+class Load(Protocol):
+    """Sends requests as `drive` does; when and how fast is its own affair."""
+
+    def __call__(
+        self,
+        address: tuple[str, int],
+        requests: Sequence[bytes],
+        *,
+        connections: int,
+        seconds: float,
+        warm_up_s: float,
+        expected: bytes = b"",
+    ) -> Traffic:
+        """Send them, and tell what came back; raises LoadError."""
 
 
 class LoadError(Exception):
@@ -79,7 +99,7 @@ def drive(
     """
     generator = _Generator(address, requests)
     try:
-        with no_collection():
+        with no_collection(), files_for(connections):
             return generator.run(connections, seconds, warm_up_s, expected)
     except OSError as error:
         raise LoadError(f"the server broke a connection off: {error}") from error
@@ -95,6 +115,21 @@ def no_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+@contextmanager
+def files_for(connections: int) -> Iterator[None]:
+    """Let this process hold so many connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _SPARE_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class _Link:

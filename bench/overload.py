@@ -19,8 +19,8 @@ from bench import proc
 from bench.account import Account, Ledger, await_delivery, settle, take_stock
 from bench.arrivals import Harvest, Offer, arrive
 from bench.probe import beside
-from bench.run import DELIVERY_PATIENCE_S, PREFIX, SHM, SHM_BYTES, Cell, Plan, measure, measure_collector
-from bench.servers import CollectorServer, ServerError, collector, get, reference
+from bench.run import DELIVERY_PATIENCE_S, PREFIX, SHM, SHM_BYTES, Cell, Plan, measure, measure_collector, read_ledger
+from bench.servers import CollectorServer, ServerError, collector, reference
 from bench.uploads import Case, requests
 
 CASE = Case(5)
@@ -137,7 +137,7 @@ def _calm(server: CollectorServer, plan: Plan) -> Harvest:
 
 
 def _sustainable(server: CollectorServer, uploads: Sequence[bytes], plan: Plan) -> float:
-    before = _ledger(server)
+    before = read_ledger(server)
     harvest = arrive(
         server.address, uploads, _CLOSED, seconds=plan.seconds / 2, warm_up_s=plan.warm_up_s, expected=_expected()
     )
@@ -155,15 +155,15 @@ def _storm(
     accepted_cpu_us: float,
 ) -> Storm:
     """Let too much come, and ask for the health meanwhile."""
-    before, began = _ledger(server), monotonic()
-    cpu_s, core_s = proc.cpu_s(server.worker), proc.core_busy_s(cores.server)
+    before, began = read_ledger(server), monotonic()
+    cpu_s, core_s = proc.cpu_s(*server.workers), proc.core_busy_s(cores.server)
     seconds = 2 * plan.seconds
     with beside(server.admin, HEALTH, per_s=PROBES_PER_S, seconds=seconds, after_s=plan.warm_up_s) as probe:
         harvest = arrive(
             server.address, uploads, offer, seconds=seconds, warm_up_s=plan.warm_up_s, expected=_expected()
         )
         pulse = probe.result()
-    others_s = proc.core_busy_s(cores.server) - core_s - (proc.cpu_s(server.worker) - cpu_s)
+    others_s = proc.core_busy_s(cores.server) - core_s - (proc.cpu_s(*server.workers) - cpu_s)
     others_busy = max(0.0, others_s / (monotonic() - began))
     account = _settle(server, before, harvest)
     refusal_us = _refusal_us(server, cpu_s, harvest, accepted_cpu_us)
@@ -175,8 +175,8 @@ def _refusals(
 ) -> Refusals:
     """Keep a server busy that refuses whatever must wait."""
     offer = Offer(math.inf, CASE.connections, fresh=False)
-    with collector(folder / "touchy", cores.server, **_TOUCHY) as server:
-        before, cpu_s = _ledger(server), proc.cpu_s(server.worker)
+    with collector(folder / "touchy", cores.server, others=_TOUCHY) as server:
+        before, cpu_s = read_ledger(server), proc.cpu_s(*server.workers)
         harvest = arrive(
             server.address, uploads, offer, seconds=plan.seconds, warm_up_s=plan.warm_up_s, expected=_expected()
         )
@@ -186,7 +186,7 @@ def _refusals(
 
 def _refusal_us(server: CollectorServer, cpu_before_s: float, harvest: Harvest, accepted_cpu_us: float) -> float:
     """Share what the worker used since, less its accepted uploads, among those that it refused."""
-    rest_us = (proc.cpu_s(server.worker) - cpu_before_s) * 1e6 - harvest.acknowledged * accepted_cpu_us
+    rest_us = (proc.cpu_s(*server.workers) - cpu_before_s) * 1e6 - harvest.acknowledged * accepted_cpu_us
     return max(0.0, rest_us) / max(1, harvest.turned_away)
 
 
@@ -194,16 +194,9 @@ def _expected() -> bytes:
     return f'"accepted":{CASE.events},"rejected":[],"ack":"{CASE.ack}"'.encode()
 
 
-def _ledger(server: CollectorServer) -> Ledger:
-    status, body = get(server.admin, "/ledger")
-    if status != 200:
-        raise ServerError(f"/ledger answered {status}: {body[:500]!r}")
-    return msgspec.json.decode(body, type=Ledger)
-
-
 def _settle(server: CollectorServer, before: Ledger, harvest: Harvest) -> Account:
     """Hold what was acknowledged against the ledger and the sink; an upload without an answer may be there, or not."""
-    after = await_delivery(lambda: _ledger(server), DELIVERY_PATIENCE_S)
+    after = await_delivery(lambda: read_ledger(server), DELIVERY_PATIENCE_S)
     unanswered = (after.accepted - before.accepted) // CASE.events - harvest.acknowledged
     uploads = harvest.acknowledged + min(max(0, unanswered), harvest.unknown)
     return settle(before, after, take_stock(server.sink), uploads=uploads, events=CASE.events)

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from time import monotonic, process_time
 
@@ -16,7 +17,7 @@ import msgspec
 
 from bench import proc
 from bench.account import Account, Ledger, await_delivery, settle, take_stock
-from bench.load import Traffic, drive
+from bench.load import Load, Traffic, drive
 from bench.servers import CollectorServer, Server, ServerError, collector, get, reference
 from bench.uploads import Case, requests
 
@@ -42,9 +43,9 @@ class Cell(msgspec.Struct, frozen=True):
     """
     One measurement of one server.
 
-    `cpu_us` is what the worker used for one request in microseconds, user and system, from the first request until its
-    events were in the sink. `server_busy` and `load_busy` are parts of a core; `others_busy` is what anybody else
-    took of the server's core. `delivery_s` is how long after the load's end the last event was in the sink.
+    `cpu_us` is what the workers used for one request in microseconds, user and system, from the first request until
+    its events were in the sink. `server_busy` and `load_busy` are parts of a core; `others_busy` is what anybody else
+    took of the server's cores, in cores. `delivery_s` is how long after the load's end the last event was in the sink.
     """
 
     requests_per_s: float
@@ -114,24 +115,32 @@ def run(plan: Plan, tell: Callable[[str], None]) -> Report:
 
 
 def measure_collector(
-    server: CollectorServer, case: Case, uploads: Sequence[bytes], plan: Plan, cores: proc.Cores
+    server: CollectorServer,
+    case: Case,
+    uploads: Sequence[bytes],
+    plan: Plan,
+    cores: proc.Cores,
+    *,
+    load: Load = drive,
 ) -> Cell:
     """Measure Collector, and hold what it acknowledged against its ledger and its sink."""
-
-    def ledger() -> Ledger:
-        status, body = get(server.admin, "/ledger")
-        if status != 200:
-            raise ServerError(f"/ledger answered {status}: {body[:500]!r}")
-        return msgspec.json.decode(body, type=Ledger)
-
+    ledger = partial(read_ledger, server)
     before = ledger()
     expected = f'"accepted":{case.events},"rejected":[],"ack":"{case.ack}"'.encode()
     cell, traffic = measure(
         server, case, uploads, plan, cores,
-        expected=expected, until=lambda: await_delivery(ledger, DELIVERY_PATIENCE_S),
+        load=load, expected=expected, until=lambda: await_delivery(ledger, DELIVERY_PATIENCE_S),
     )  # fmt: skip
     account = settle(before, ledger(), take_stock(server.sink), uploads=traffic.acknowledged, events=case.events)
     return msgspec.structs.replace(cell, account=account)
+
+
+def read_ledger(server: CollectorServer) -> Ledger:
+    """Ask Collector what became of all events; raises ServerError."""
+    status, body = get(server.admin, "/ledger")
+    if status != 200:
+        raise ServerError(f"/ledger answered {status}: {body[:500]!r}")
+    return msgspec.json.decode(body, type=Ledger)
 
 
 def measure(
@@ -141,29 +150,31 @@ def measure(
     plan: Plan,
     cores: proc.Cores,
     *,
+    load: Load = drive,
     expected: bytes = b"",
     until: Callable[[], object] = lambda: None,
 ) -> tuple[Cell, Traffic]:
     """Measure a server under the load of a case; what it still does `until` returns is on its account."""
-    proc.reset_peak(server.worker)
-    began, cpu_s, core_s, own_s = monotonic(), proc.cpu_s(server.worker), proc.core_busy_s(cores.server), process_time()
-    traffic = drive(
+    proc.reset_peak(*server.workers)
+    began, cpu_s, own_s = monotonic(), proc.cpu_s(*server.workers), process_time()
+    core_s = proc.core_busy_s(*cores.servers)
+    traffic = load(
         server.address, uploads,
         connections=case.connections, seconds=plan.seconds, warm_up_s=plan.warm_up_s, expected=expected,
     )  # fmt: skip
-    ended, busy_s = monotonic(), proc.cpu_s(server.worker) - cpu_s
-    others_s = proc.core_busy_s(cores.server) - core_s - busy_s
-    if cores.load == cores.server:
+    ended, busy_s = monotonic(), proc.cpu_s(*server.workers) - cpu_s
+    others_s = proc.core_busy_s(*cores.servers) - core_s - busy_s
+    if cores.load in cores.servers:
         others_s -= process_time() - own_s
     until()
     answers = traffic.acknowledged + sum(traffic.unexpected.values())
     cell = Cell(
         requests_per_s=traffic.per_s,
         events_per_s=traffic.per_s * case.events,
-        cpu_us=(proc.cpu_s(server.worker) - cpu_s) * 1e6 / answers,
+        cpu_us=(proc.cpu_s(*server.workers) - cpu_s) * 1e6 / answers,
         p50_ms=traffic.latency_s(0.50) * 1e3,
         p99_ms=traffic.latency_s(0.99) * 1e3,
-        peak_bytes=proc.peak_bytes(server.worker),
+        peak_bytes=proc.peak_bytes(*server.workers),
         server_busy=busy_s / (ended - began),
         load_busy=traffic.busy,
         others_busy=max(0.0, others_s / (ended - began)),
