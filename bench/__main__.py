@@ -14,8 +14,9 @@ import click
 import msgspec
 
 from bench import overload, overload_table
-from bench.load import LoadError
-from bench.run import Plan, Report, run
+from bench.cell import Plan
+from bench.links import LoadError
+from bench.run import Report, run
 from bench.servers import ServerError
 from bench.table import render
 from bench.uploads import Case

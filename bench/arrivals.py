@@ -19,14 +19,12 @@ from time import perf_counter, process_time
 
 import msgspec
 
-from bench.load import LoadError, at_part, files_for, is_whole, no_collection, status_of
+from bench.links import CLOSE, OK, READ_BYTES, LoadError, files_for, is_whole, status_of
+from bench.load import at_part, no_collection
 
 #: A request that has no answer after this long has none, in seconds.
 PATIENCE_S = 5.0
-_READ_BYTES = 64 * 1024
-_OK = b"HTTP/1.1 200 "
 _RETRY = re.compile(rb"\r\nretry-after: ?([1-5])\r\n", re.IGNORECASE)
-_CLOSE = b"\r\nconnection: close\r\n"
 #: The kernel is asked at least so often, in seconds.
 _STEP_S = 0.001
 
@@ -206,7 +204,7 @@ class _Arrivals:
 
     def _receive(self, visit: _Visit) -> None:
         try:
-            data = visit.socket.recv(_READ_BYTES)
+            data = visit.socket.recv(READ_BYTES)
         except OSError as error:
             self._fail(visit, type(error).__name__)
             return
@@ -224,7 +222,7 @@ class _Arrivals:
 
     def _note(self, visit: _Visit) -> None:
         answer = visit.come
-        if answer.startswith(_OK) and self._expected in answer:
+        if answer.startswith(OK) and self._expected in answer:
             self._accepted += 1
             self._latencies_s.append(perf_counter() - visit.since)
             return
@@ -235,7 +233,7 @@ class _Arrivals:
             self._wrong[status] += 1
 
     def _finish(self, visit: _Visit) -> None:
-        if self._offer.fresh or visit.unsent or _CLOSE in visit.come.lower():
+        if self._offer.fresh or visit.unsent or CLOSE in visit.come.lower():
             self._drop(visit)
             return
         del self._busy[visit.fd]

@@ -5,9 +5,6 @@ Overload: is it fair, is a refusal cheap, and does the service stay alive when f
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,9 +15,9 @@ import msgspec
 from bench import proc
 from bench.account import Account, Ledger, await_delivery, settle, take_stock
 from bench.arrivals import Harvest, Offer, arrive
+from bench.cell import DELIVERY_PATIENCE_S, Cell, Plan, measure, read_ledger, room
 from bench.probe import beside
-from bench.run import DELIVERY_PATIENCE_S, PREFIX, SHM, SHM_BYTES, Cell, Plan, measure, measure_collector, read_ledger
-from bench.servers import CollectorServer, ServerError, collector, reference
+from bench.servers import CollectorServer, collector, reference
 from bench.uploads import Case, requests
 
 CASE = Case(5)
@@ -106,17 +103,14 @@ def name(storm: Storm) -> str:
 
 def run(plan: Plan, tell: Callable[[str], None]) -> Overload:
     """Measure; `tell` hears how far it is. Of the plan, the cases and the rounds are not asked. Raises ServerError."""
-    if shutil.disk_usage(SHM).free < SHM_BYTES:
-        raise ServerError(f"{SHM} has less than {SHM_BYTES >> 30} GiB free: the spool and the sink of this run need it")
     cores, uploads = proc.choose_cores(), requests(CASE)
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=SHM) as name_, ExitStack() as stack:
-        folder = Path(name_)
+    with room() as folder, ExitStack() as stack:
         theirs = stack.enter_context(reference(folder / "reference", cores.server))
         ours = stack.enter_context(collector(folder / "collector", cores.server))
         stack.enter_context(proc.pinned(cores.load))
         tell("fairness: the reference, then Collector")
         cell_theirs, _ = measure(theirs, CASE, uploads, plan, cores)
-        cell = measure_collector(ours, CASE, uploads, plan, cores)
+        cell, _ = measure(ours, CASE, uploads, plan, cores)
         tell("the health check of an idle server")
         calm = _calm(ours, plan)
         tell("what it can do with a connection for each upload")
