@@ -86,6 +86,37 @@ def take_stock(sink: Path) -> Counter[bytes]:
     return lines
 
 
+class Stock:
+    """
+    Counts the sink's files as they come, for a load whose files would not fit into memory, nor their receipts.
+
+    Only uploads of which some lines are still to come are remembered.
+    """
+
+    def __init__(self, sink: Path, *, events: int) -> None:
+        self._sink = sink
+        self._events = events
+        self._whole = self._stored = 0
+        self._torn: Counter[bytes] = Counter()
+
+    def take(self) -> None:
+        """Count what is there, and remove it."""
+        lines = take_stock(self._sink)
+        self._stored += lines.total()
+        self._torn.update(lines)
+        whole = [receipt for receipt in lines if self._torn[receipt] == self._events]
+        self._whole += len(whole)
+        for receipt in whole:
+            del self._torn[receipt]
+
+    def settle(self, before: Ledger, after: Ledger, *, uploads: int) -> Account:
+        """Bring the witnesses together; so many uploads were acknowledged."""
+        account = settle(before, after, self._torn, uploads=uploads, events=self._events)
+        return msgspec.structs.replace(
+            account, stored=self._stored, uploads_stored=account.uploads_stored + self._whole
+        )
+
+
 def settle(before: Ledger, after: Ledger, lines: Counter[bytes], *, uploads: int, events: int) -> Account:
     """Bring the witnesses together; `uploads` of `events` each were acknowledged."""
     return Account(

@@ -113,9 +113,12 @@ def _tenants(plan: Plan, tell: Callable[[str], None], cores: proc.Cores, count: 
     """Let so many tenants take turns, each with its own key and its own quota."""
     tell(f"scaling: {count:,} tenants")
     uploads = requests(CASE, tenants=count)
-    with room() as folder, collector(folder / "collector", cores.server, tenants=count) as server:
-        with proc.pinned(cores.load):
-            return Point(count, CASE, _cell(server, CASE, uploads, plan, cores))
+    with (
+        room() as folder,
+        collector(folder / "collector", cores.server, tenants=count) as server,
+        proc.pinned(cores.load),
+    ):
+        return Point(count, CASE, _cell(server, CASE, uploads, plan, cores))
 
 
 def _workers(plan: Plan, tell: Callable[[str], None], cores: proc.Cores, count: int) -> Point:
