@@ -75,14 +75,14 @@ class Memory(msgspec.Struct, frozen=True):
         return self.line[0] * 60 / _MIB if self.line else None
 
     @property
-    def limit_mib_per_min(self) -> float:
-        """Return the slope that makes `GROWTH_BYTES` of it."""
-        return GROWTH_BYTES / _MIB / ((1 - SETTLING_PART) * self.seconds / 60)
-
-    @property
     def problems(self) -> list[str]:
         """Say which events were lost or came twice; nothing if none."""
         return [f"memory: {problem}" for problem in self.account.problems]
+
+
+def limit_mib_per_min(seconds: float) -> float:
+    """Return the slope that makes `GROWTH_BYTES` of a run of so many seconds."""
+    return GROWTH_BYTES / _MIB / ((1 - SETTLING_PART) * seconds / 60)
 
 
 def run(seconds: float, tell: Callable[[str], None]) -> Memory:
@@ -139,8 +139,8 @@ def render(memory: Memory) -> str:
     if resident and memory.growth_mib_per_min is not None:
         notes.append(
             f"After the first {SETTLING_PART:.0%}: {min(resident):.1f} to {max(resident):.1f} MiB, on a line that "
-            f"grows by {memory.growth_mib_per_min:+.2f} MiB/min; up to {memory.limit_mib_per_min:.2f} MiB/min is "
-            f"{GROWTH_BYTES / _MIB:g} MiB in all, which is half of a segment and no growth."
+            f"grows by {memory.growth_mib_per_min:+.2f} MiB/min; up to {limit_mib_per_min(memory.seconds):.2f} MiB/min "
+            f"is {GROWTH_BYTES / _MIB:g} MiB in all, which is half of a segment and no growth."
         )
     notes.append("; ".join(memory.problems) or f"{memory.account.acknowledged:,} events, none lost, none twice.")
     return "\n".join(["", "### Memory under full load", "", *(f"- {note}" for note in notes), ""])
