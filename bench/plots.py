@@ -4,11 +4,12 @@ The plots: how Collector scales, a file for each thing that was varied, and its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bench.axes import Axis, log, plain
 from bench.cell import Cell
+from bench.memory import CASE as MEMORY_CASE
 from bench.memory import LIMIT_BYTES, Memory
 from bench.scaling import CASE, WORKERS_CASE, Point, Scaling, Sweep
 from bench.scaling_table import cpu_us_per_event, refused_part
@@ -16,7 +17,7 @@ from bench.svg import Line, Panel, figure
 
 #: Collector's two greens, the reference's two greys, and what a limit or an ideal is drawn in: the colours of
 #: docs/data-path.svg.
-OURS, OURS_SOFT, THEIRS, THEIRS_SOFT, MARK = "#2e7d4f", "#82b899", "#66717f", "#b3bac4", "#b7791f"
+OURS, OURS_SOFT, THEIRS, THEIRS_SOFT, MARK = "#2e7d4f", "#82b899", "#66717f", "#a3acb8", "#b7791f"
 #: From this part of refusals on, a point is drawn empty.
 REFUSED_PART = 0.01
 _MIB = 1 << 20
@@ -28,6 +29,8 @@ _WORDS = {
     "workers": f"{WORKERS_CASE.connections} connections, uploads of {WORKERS_CASE.events} events, two cores for the "
     "workers",
 }
+#: Of which sweeps it is known what the best would be: a rate that grows with it, or stays; the cost stays.
+_IDEALS = {"tenants": False, "workers": True}
 _REFERENCE = "Reference: an empty WSGI application on stock gunicorn gevent."
 
 
@@ -52,31 +55,27 @@ def plots(scaling: Scaling | None, memory: Memory | None) -> Iterator[tuple[str,
 
 
 def _scaling(scaling: Scaling, sweep: Sweep) -> str:
-    words = _WORDS[sweep.what]
+    words, foot = _WORDS[sweep.what], []
     if sweep.what == "workers" and scaling.cores_of_two:
         words += f"; {scaling.cores_of_two.shared}." if scaling.cores_of_two.shared else ", a third one for the load."
     if any(point.reference for point in sweep.points):
-        words += f" {_REFERENCE}"
+        foot.append(_REFERENCE)
+    if sweep.what in _IDEALS:
+        foot.append("Ideal: as good as the first point.")
     hollow = frozenset(float(point.at) for point in sweep.points if refused_part(point.collector) >= REFUSED_PART)
     if hollow:
-        words += f" Empty points: over {REFUSED_PART:.0%} refused."
-    by_events = sweep.what == "events an upload"
-    rate = _rates(sweep, hollow, by_events=by_events)
-    return figure(f"By {sweep.what}", words, [rate, _latencies(sweep, hollow), _costs(sweep, hollow)])
+        foot.append(f"Empty points: over {REFUSED_PART:.0%} of the uploads were refused.")
+    panels = [_rates(sweep, hollow), _latencies(sweep, hollow), _costs(sweep, hollow)]
+    return figure(f"By {sweep.what}", words, panels, foot=" ".join(foot))
 
 
-def _rates(sweep: Sweep, hollow: frozenset[float], *, by_events: bool) -> Panel:
-    def of(cell: Cell) -> float:
-        return cell.events_per_s if by_events else cell.requests_per_s
-
-    lines = _pair(sweep, hollow, lambda _, cell: of(cell))
-    if sweep.what == "workers":
+def _rates(sweep: Sweep, hollow: frozenset[float]) -> Panel:
+    lines = _pair(sweep, hollow, lambda _, cell: cell.events_per_s)
+    if sweep.what in _IDEALS:
         first = sweep.points[0]
-        ideal = [(float(point.at), of(first.collector) * point.at / first.at) for point in sweep.points]
-        lines.append(Line("ideal", MARK, ideal, dashed=True, marks=False))
-    title = "Events a second" if by_events else "Uploads a second"
-    scale = log if by_events else plain
-    return Panel(title, _across(sweep), scale("", _heights(lines)), lines)
+        grows = _IDEALS[sweep.what]
+        lines.append(_ideal(sweep, first.collector.events_per_s, lambda at: at / first.at if grows else 1.0))
+    return Panel("Events a second", _across(sweep), _scale(sweep)("", _heights(lines)), lines)
 
 
 def _latencies(sweep: Sweep, hollow: frozenset[float]) -> Panel:
@@ -91,8 +90,10 @@ def _latencies(sweep: Sweep, hollow: frozenset[float]) -> Panel:
 
 def _costs(sweep: Sweep, hollow: frozenset[float]) -> Panel:
     lines = _pair(sweep, hollow, cpu_us_per_event)
-    scale = log if sweep.what == "events an upload" else plain
-    return Panel("CPU an event, µs", _across(sweep), scale("", _heights(lines)), lines)
+    if sweep.what in _IDEALS:
+        first = sweep.points[0]
+        lines.append(_ideal(sweep, cpu_us_per_event(first, first.collector), lambda _: 1.0))
+    return Panel("CPU an event, µs", _across(sweep), _scale(sweep)("", _heights(lines)), lines)
 
 
 def _pair(sweep: Sweep, hollow: frozenset[float], of: Callable[[Point, Cell], float]) -> list[Line]:
@@ -100,6 +101,16 @@ def _pair(sweep: Sweep, hollow: frozenset[float], of: Callable[[Point, Cell], fl
         Line("Collector", OURS, _along(sweep, of), hollow=hollow),
         Line("reference", THEIRS, _along(sweep, of, theirs=True), dashed=True),
     ]
+
+
+def _ideal(sweep: Sweep, first: float, times: Callable[[int], float]) -> Line:
+    points = [(float(point.at), first * times(point.at)) for point in sweep.points]
+    return Line("ideal", MARK, points, dashed=True, marks=False)
+
+
+def _scale(sweep: Sweep) -> Callable[[str, Iterable[float]], Axis]:
+    """Return what to measure rates and costs on: they follow the events over two decades, and little else."""
+    return log if sweep.what == "events an upload" else plain
 
 
 def _along(sweep: Sweep, of: Callable[[Point, Cell], float], *, theirs: bool = False) -> list[tuple[float, float]]:
@@ -127,8 +138,8 @@ def _memory(memory: Memory) -> str:
     limit = LIMIT_BYTES / _MIB
     lines.append(Line(f"{limit:g} MiB", MARK, [(0.0, limit), (across.high, limit)], dashed=True, marks=False))
     words = (
-        f"One worker, {memory.requests_per_s:,.0f} uploads a second of 5 events over 64 connections; peak "
-        f"{memory.peak_bytes / _MIB:.1f} MiB"
+        f"One worker, {memory.requests_per_s:,.0f} uploads a second of {MEMORY_CASE.events} events over "
+        f"{MEMORY_CASE.connections} connections; peak {memory.peak_bytes / _MIB:.1f} MiB"
     )
     if memory.line and memory.growth_mib_per_min is not None:
         slope, start = memory.line

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic, sleep
 
 import msgspec
 
@@ -19,6 +20,9 @@ _RESET_PEAK = "5"
 #: Of a line of /proc/stat: idle and iowait. All else but `guest`, which `user` holds already, is work.
 _IDLE = (3, 4)
 _KINDS = 8
+#: Idle is who uses less than this part of a core for so many seconds: longer than the second between two looks at
+#: the settings.
+_IDLE_S, _IDLE_PART = 1.25, 0.1
 _PACKAGES = ("gunicorn", "gunicorn_h1c", "gevent", "flask")
 
 
@@ -108,6 +112,17 @@ def _ticks(pid: int) -> int:
     # The name, in brackets, may hold spaces and brackets.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+def await_idle(*pids: int, patience_s: float) -> bool:
+    """Wait until processes have nearly nothing to do, which a server may not be when it is ready; tell whether so."""
+    deadline, used_s = monotonic() + patience_s, cpu_s(*pids)
+    while monotonic() < deadline:
+        sleep(_IDLE_S)
+        before_s, used_s = used_s, cpu_s(*pids)
+        if used_s - before_s <= _IDLE_PART * _IDLE_S:
+            return True
+    return False
 
 
 def core_busy_s(*cores: int) -> float:

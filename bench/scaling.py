@@ -20,6 +20,8 @@ CONNECTIONS = (1, 4, 16, 32, 64, 128, 256, 512, 1000)
 TENANTS = (1, 10, 100, 1000, 10_000)
 WORKERS = (1, 2)
 CASE = Case(5)
+#: How long a server may take until it has nothing to do, in seconds.
+_SETTLING_S = 10.0
 #: Enough that each of two workers has as many as one has elsewhere.
 WORKERS_CASE = Case(5, connections=64)
 
@@ -118,11 +120,13 @@ def _tenants(plan: Plan, tell: Callable[[str], None], cores: proc.Cores, count: 
         collector(folder / "collector", cores.server, tenants=count) as server,
         proc.pinned(cores.load),
     ):
+        # A worker looks at its settings once more after it has started, which takes it as long as reading them.
+        proc.await_idle(*server.workers, patience_s=_SETTLING_S)
         return Point(count, CASE, _cell(server, CASE, uploads, plan, cores))
 
 
 def _workers(plan: Plan, tell: Callable[[str], None], cores: proc.Cores, count: int) -> Point:
-    """Let so many workers share the same two cores, so that one is measured in the place of two."""
+    """Let so many workers have the same two cores: one is measured where two are."""
     tell(f"scaling: {count:,} workers")
     uploads = requests(WORKERS_CASE)
     with room() as folder:

@@ -16,11 +16,11 @@ from bench.axes import Axis
 INK, SOFT, GRID, PAPER = "#1f2937", "#5b6778", "#e4e8ee", "#ffffff"
 _FONT = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 #: Pixels: the whole, what is above and below the plots, and what is left and right of each for words.
-WIDTH, _TOP, _PLOT, _BOTTOM = 1080, 100, 224, 58
+WIDTH, _TOP, _PLOT, _BOTTOM, _FOOT = 1080, 100, 224, 56, 26
 _LEFT, _RIGHT, _EDGE = 54, 74, 16
 #: Names at the ends of lines stay so far apart.
 _APART = 15.0
-#: Each panel but the last leaves so much to its neighbour.
+#: The radius of a point.
 _MARK = 3.2
 
 
@@ -44,14 +44,16 @@ class Panel(msgspec.Struct, frozen=True):
     lines: Sequence[Line]
 
 
-def figure(title: str, words: str, panels: Sequence[Panel]) -> str:
-    """Draw panels side by side, under a title and a line of words."""
-    height = _TOP + _PLOT + _BOTTOM
+def figure(title: str, words: str, panels: Sequence[Panel], *, foot: str = "") -> str:
+    """Draw panels side by side, under a title and a line of words, and with a smaller line below them."""
+    height = _TOP + _PLOT + _BOTTOM + (_FOOT if foot else 0)
     body = [
         f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>',
         _text(_EDGE, 30, title, size=19, weight=600),
         _text(_EDGE, 52, words, size=13, colour=SOFT),
     ]
+    if foot:
+        body.append(_text(_EDGE, height - 14, foot, colour=SOFT))
     pitch = (WIDTH - _EDGE) / len(panels)
     for n, panel in enumerate(panels):
         body += _panel(panel, _EDGE / 2 + n * pitch + _LEFT, pitch - _LEFT - _RIGHT)
@@ -82,15 +84,15 @@ def _panel(panel: Panel, left: float, width: float) -> Iterator[str]:
         yield _text(at_x(value), bottom + 18, label, colour=SOFT, anchor="middle")
     yield f'<path d="M{_n(left)} {bottom}h{_n(width)}" stroke="{SOFT}"/>'
     yield _text(left + width / 2, bottom + 40, panel.x.label, colour=INK, anchor="middle")
-    ends = []
+    ends: list[tuple[float, float, Line]] = []
     # The first line is what it is about: it lies above the others.
     for line in reversed(panel.lines):
         points = [(at_x(x), at_y(y), x) for x, y in line.points if panel.x.holds(x) and panel.y.holds(y)]
         if points:
             yield from _line(line, points)
-            ends.append((points[-1][1], line))
-    for y, line in _apart(ends, _TOP, bottom):
-        yield _text(left + width + 9, y + 4, line.name, colour=line.colour, weight=600)
+            ends.append((points[-1][1], points[-1][0], line))
+    for y, x, line in _apart(ends, _TOP, bottom):
+        yield _text(x + 9, y + 4, line.name, colour=line.colour, weight=600)
 
 
 def _line(line: Line, points: Sequence[tuple[float, float, float]]) -> Iterator[str]:
@@ -107,17 +109,17 @@ def _line(line: Line, points: Sequence[tuple[float, float, float]]) -> Iterator[
         yield f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_MARK}" fill="{fill}"{edge}/>'
 
 
-def _apart(ends: Iterable[tuple[float, Line]], top: float, bottom: float) -> list[tuple[float, Line]]:
+def _apart(ends: Iterable[tuple[float, float, Line]], top: float, bottom: float) -> Iterator[tuple[float, float, Line]]:
     """Move names away from each other, downwards first, and back up where they would leave the plot."""
-    placed: list[tuple[float, Line]] = []
-    for y, line in sorted(ends, key=lambda end: end[0]):
-        placed.append((max(y, placed[-1][0] + _APART if placed else top), line))
+    placed = sorted(ends, key=lambda end: end[0])
+    heights: list[float] = []
+    for y, _, _ in placed:
+        heights.append(max(y, heights[-1] + _APART if heights else top))
     limit = bottom
-    for n in range(len(placed) - 1, -1, -1):
-        y, line = placed[n]
-        placed[n] = (min(y, limit), line)
-        limit = placed[n][0] - _APART
-    return placed
+    for n in range(len(heights) - 1, -1, -1):
+        heights[n] = min(heights[n], limit)
+        limit = heights[n] - _APART
+    return ((y, x, line) for y, (_, x, line) in zip(heights, placed, strict=True))
 
 
 def _text(
