@@ -69,8 +69,8 @@ def _notes(scaling: Scaling) -> Iterator[str]:
     points = [point for sweep in scaling.sweeps for point in sweep.points]
     if any(point.collector.unexpected for point in points):
         yield (
-            "Refused: the part of the answers that took no upload, because it would have waited for too long. The CPU a "
-            "request is that of all answers; the CPU an event has the refusals on its account."
+            "Refused: the part of the answers that took no upload, because it would have waited for too long. The CPU "
+            "a request is that of all answers; the CPU an event has the refusals on its account."
         )
     if broken := [
         f"{point.at:,} {sweep.what}"
