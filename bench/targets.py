@@ -75,7 +75,7 @@ def targets(
         _spread(pace),
         _two_workers(scaling),
         _tenants(scaling),
-        *_memory(throughput, memory),
+        *_memory(throughput, scaling, memory),
     ]
 
 
@@ -153,11 +153,16 @@ def _tenants(scaling: Scaling | None) -> Target:
     return judge(what, TENANTS, _TIMES, costs[1] / costs[0], at_most=True, note=note)
 
 
-def _memory(report: Report | None, memory: Memory | None) -> Iterator[Target]:
-    peaks = [cell.peak_bytes for row in (report.rows if report else ()) for cell in row.collector]
-    peaks += [memory.peak_bytes] if memory else []
-    peak = max(peaks) / _MIB if peaks else None
-    yield judge("peak RSS a worker under full load", LIMIT_BYTES / _MIB, "MiB", peak, at_most=True)
+def _memory(report: Report | None, scaling: Scaling | None, memory: Memory | None) -> Iterator[Target]:
+    peaks = [(row.case.title, cell.peak_bytes) for row in (report.rows if report else ()) for cell in row.collector]
+    for sweep in scaling.sweeps if scaling else ():
+        peaks += [(f"{point.at:,} {sweep.what}", point.collector.peak_bytes) for point in sweep.points]
+    peaks += [(f"{memory.seconds:g} s of load", memory.peak_bytes)] if memory else []
+    where, peak = max(peaks, key=lambda one: one[1], default=("", 0))
+    yield judge(
+        "peak RSS a worker under full load", LIMIT_BYTES / _MIB, "MiB", peak / _MIB if peaks else None,
+        at_most=True, note=f"at {where}" if peaks else "",
+    )  # fmt: skip
     what = f"growth of it over {FULL_S / 60:g} minutes"
     if memory is None or memory.growth_mib_per_min is None:
         yield judge(what, round(limit_mib_per_min(FULL_S), 2), "MiB/min", None, at_most=True)
