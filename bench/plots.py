@@ -14,6 +14,7 @@ from bench.memory import LIMIT_BYTES, Memory
 from bench.scaling import CASE, WORKERS_CASE, Point, Scaling, Sweep
 from bench.scaling_table import cpu_us_per_event, refused_part
 from bench.svg import Line, Panel, figure
+from bench.table import OTHERS_LIMIT
 
 #: Collector's two greens, the reference's two greys, and what a limit or an ideal is drawn in: the colours of
 #: docs/data-path.svg.
@@ -31,7 +32,7 @@ _WORDS = {
 }
 #: Of which sweeps it is known what the best would be: a rate that grows with it, or stays; the cost stays.
 _IDEALS = {"tenants": False, "workers": True}
-_REFERENCE = "Reference: an empty WSGI application on stock gunicorn gevent."
+_REFERENCE = "Reference: an empty WSGI app on stock gunicorn gevent."
 
 
 def draw(folder: Path, scaling: Scaling | None, memory: Memory | None) -> list[Path]:
@@ -55,18 +56,23 @@ def plots(scaling: Scaling | None, memory: Memory | None) -> Iterator[tuple[str,
 
 
 def _scaling(scaling: Scaling, sweep: Sweep) -> str:
-    words, foot = _WORDS[sweep.what], []
+    words = _WORDS[sweep.what]
     if sweep.what == "workers" and scaling.cores_of_two:
         words += f"; {scaling.cores_of_two.shared}." if scaling.cores_of_two.shared else ", a third one for the load."
-    if any(point.reference for point in sweep.points):
-        foot.append(_REFERENCE)
-    if sweep.what in _IDEALS:
-        foot.append("Ideal: as good as the first point.")
     hollow = frozenset(float(point.at) for point in sweep.points if refused_part(point.collector) >= REFUSED_PART)
-    if hollow:
-        foot.append(f"Empty points: over {REFUSED_PART:.0%} of the uploads were refused.")
     panels = [_rates(sweep, hollow), _latencies(sweep, hollow), _costs(sweep, hollow)]
-    return figure(f"By {sweep.what}", words, panels, foot=" ".join(foot))
+    return figure(f"By {sweep.what}", words, panels, feet=[*_feet(sweep, refused=bool(hollow))])
+
+
+def _feet(sweep: Sweep, *, refused: bool) -> Iterator[str]:
+    """Say what the lines are, and what spoils them."""
+    lines = [_REFERENCE] if any(point.reference for point in sweep.points) else []
+    lines += ["Ideal: as good as the first point."] if sweep.what in _IDEALS else []
+    lines += [f"Empty points: over {REFUSED_PART:.0%} of the uploads were refused."] if refused else []
+    foreign = max(cell.others_busy for point in sweep.points for cell in (point.collector, point.reference) if cell)
+    yield from filter(None, [" ".join(lines)])
+    if foreign > OTHERS_LIMIT:
+        yield f"Something else used up to {foreign:.0%} of a core of the server's: trust the CPU, and not the rates."
 
 
 def _rates(sweep: Sweep, hollow: frozenset[float]) -> Panel:

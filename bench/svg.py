@@ -16,7 +16,7 @@ from bench.axes import Axis
 INK, SOFT, GRID, PAPER = "#1f2937", "#5b6778", "#e4e8ee", "#ffffff"
 _FONT = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 #: Pixels: the whole, what is above and below the plots, and what is left and right of each for words.
-WIDTH, _TOP, _PLOT, _BOTTOM, _FOOT = 1080, 100, 224, 56, 26
+WIDTH, _TOP, _PLOT, _BOTTOM, _FOOT = 1080, 100, 224, 56, 18
 _LEFT, _RIGHT, _EDGE = 54, 74, 16
 #: Names at the ends of lines stay so far apart.
 _APART = 15.0
@@ -44,16 +44,16 @@ class Panel(msgspec.Struct, frozen=True):
     lines: Sequence[Line]
 
 
-def figure(title: str, words: str, panels: Sequence[Panel], *, foot: str = "") -> str:
-    """Draw panels side by side, under a title and a line of words, and with a smaller line below them."""
-    height = _TOP + _PLOT + _BOTTOM + (_FOOT if foot else 0)
+def figure(title: str, words: str, panels: Sequence[Panel], *, feet: Sequence[str] = ()) -> str:
+    """Draw panels side by side, under a title and a line of words, and with smaller lines below them."""
+    under = _TOP + _PLOT + _BOTTOM
+    height = under + _FOOT * len(feet) + (_FOOT // 2 if feet else 0)
     body = [
         f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>',
         _text(_EDGE, 30, title, size=19, weight=600),
         _text(_EDGE, 52, words, size=13, colour=SOFT),
     ]
-    if foot:
-        body.append(_text(_EDGE, height - 14, foot, colour=SOFT))
+    body += [_text(_EDGE, under + 14 + n * _FOOT, foot, colour=SOFT) for n, foot in enumerate(feet)]
     pitch = (WIDTH - _EDGE) / len(panels)
     for n, panel in enumerate(panels):
         body += _panel(panel, _EDGE / 2 + n * pitch + _LEFT, pitch - _LEFT - _RIGHT)

@@ -55,13 +55,22 @@ def test_what_a_plot_needs_to_be_read_is_in_it() -> None:
     """It is looked at without the text around it."""
     drawn = dict(plots(SCALING, MEMORY))
 
-    assert "Reference: an empty WSGI application" in drawn["events"]
+    assert "Reference: an empty WSGI app" in drawn["events"]
     assert "Empty points: over 1% of the uploads were refused" in drawn["connections"]
     assert "Empty points" not in drawn["events"]
     assert "the load shares" in drawn["workers"]
     assert ">ideal<" in drawn["tenants"]
     assert ">120 MiB<" in drawn["memory"]
     assert "minutes under full load" in drawn["memory"]
+
+
+def test_a_plot_of_a_busy_machine_says_so() -> None:
+    """Its curves are those of whatever else ran there."""
+    busy = Sweep("connections", [Point(1, CASE, OURS, replace(CELL, others_busy=0.4)), Point(9, CASE, OURS)])
+    words = "Something else used up to 40% of a core"
+
+    assert words in dict(plots(replace(SCALING, sweeps=[busy]), None))["connections"]
+    assert words not in dict(plots(SCALING, None))["connections"]
 
 
 def test_refusals_are_on_the_account_of_the_events_that_were_taken() -> None:
