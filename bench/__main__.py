@@ -102,7 +102,8 @@ def main(seconds: float | None, quick: bool, only: str | None, json_file: Path |
         click.echo(text)
     # A quick run is not to be looked at later.
     if plots is not None or not quick:
-        for file in draw(plots or PLOTS, results.scaling, results.memory):
+        # Half a minute of memory is no plot, and would lie over the one of ten.
+        for file in draw(plots or PLOTS, results.scaling, results.memory if only == "memory" else None):
             tell(f"drawn: {file}")
     for problem in results.problems:
         click.echo(problem, err=True)

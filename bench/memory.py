@@ -139,8 +139,8 @@ def render(memory: Memory) -> str:
     if resident and memory.growth_mib_per_min is not None:
         notes.append(
             f"After the first {SETTLING_PART:.0%}: {min(resident):.1f} to {max(resident):.1f} MiB, on a line that "
-            f"grows by {memory.growth_mib_per_min:+.2f} MiB/min; up to {limit_mib_per_min(memory.seconds):.2f} MiB/min "
-            f"is {GROWTH_BYTES / _MIB:g} MiB in all, which is half of a segment and no growth."
+            f"grows by {memory.growth_mib_per_min:+.2f} MiB/min; {limit_mib_per_min(memory.seconds):.2f} of them, "
+            f"{GROWTH_BYTES / _MIB:g} MiB in all, are half of a segment and no growth."
         )
     notes.append("; ".join(memory.problems) or f"{memory.account.acknowledged:,} events, none lost, none twice.")
     return "\n".join(["", "### Memory under full load", "", *(f"- {note}" for note in notes), ""])
