@@ -168,7 +168,7 @@ def _zlib(body: bytes, position: int, *, wbits: int, name: str) -> Generator[byt
                 raise _Corrupt(f"{name} data that is cut off")
             piece = stream.unconsumed_tail
             yield chunk
-    except isal_zlib.IsalError:
+    except isal_zlib.IsalError:  # type: ignore[misc]  # its stub makes an instance of the class
         raise _Corrupt(f"corrupt {name} data, or other bytes after its end") from None
     return position - len(stream.unused_data) - start
 
