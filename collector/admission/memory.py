@@ -29,13 +29,9 @@ MACHINE_CLOSE_PART, MACHINE_OPEN_PART = 0.95, 0.93
 #: How often memory is looked at, in seconds. At a look a second a worker in a cgroup of 192 MiB was killed between two.
 LOOK_EVERY_S = 0.25
 _MIB = 1 << 20
-#: By glibc's malloc.h. Buffers above so many bytes have a mapping of their own, which goes back to the kernel with them;
-#: of what is smaller, so much is kept to be used again, at the most, by all threads together. A segment and the batch
-#: that is made of it are smaller: fetched from the kernel anew each time, they cost an upload of 57 KB of lines 60 µs
-#: of page faults (measured).
-_M_MMAP_THRESHOLD, _LARGE_BYTES = -3, 8 * _MIB
-_M_TRIM_THRESHOLD, _KEPT_BYTES = -1, 16 * _MIB
-_M_ARENA_MAX, _ARENAS = -8, 1
+#: By glibc's malloc.h. Buffers above so many bytes have a mapping of their own. Batches and the bodies of large uploads
+#: do, at some 0.2 ms of page faults a MiB; what most uploads need does not.
+_M_MMAP_THRESHOLD, _LARGE_BYTES = -3, _MIB
 
 
 def return_large_buffers() -> None:
@@ -46,10 +42,7 @@ def return_large_buffers() -> None:
     inflated 16 MiB uploads in its threads stayed at 185 MiB for good, and so returns to 41.
     """
     with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_ARENA_MAX, _ARENAS)
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 class Use(msgspec.Struct, frozen=True):
