@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from weakref import WeakMethod
 
 from collector.clock import Clock
 
@@ -17,6 +18,10 @@ _SEED_MASK = (1 << (_RANDOM_BITS - 1)) - 1
 #: Within a millisecond a call steps on by up to 2^48: 2^25 calls fit, and two processes forked with the same
 #: state part at their first call.
 _STEP_MASK = (1 << 48) - 1
+
+
+#: How much randomness a call takes, and how much is asked of the kernel at once: that costs as much as all else.
+_DRAW_BYTES, _POOL_BYTES = 10, 640
 
 
 class Uuid7:
@@ -32,6 +37,13 @@ class Uuid7:
         self._clock = clock
         self._random_bytes = random_bytes
         self._last = -1
+        self._pool, self._at = b"", 0
+        mine = WeakMethod(self._forget)
+        os.register_at_fork(after_in_child=lambda: (forget := mine()) and forget())
+
+    def _forget(self) -> None:
+        """Throw away what randomness is left; a forked child would give out the same as its parent."""
+        self._pool, self._at = b"", 0
 
     def __call__(self) -> str:
         """Make one: 36 characters, lower case."""
@@ -50,7 +62,11 @@ class Uuid7:
 
     def _take(self, count: int) -> int:
         """Reserve `count` consecutive numbers and return the first."""
-        chance = int.from_bytes(self._random_bytes(10))
+        at = self._at
+        if at == len(self._pool):
+            self._pool, at = self._random_bytes(_POOL_BYTES), 0
+        self._at = at + _DRAW_BYTES
+        chance = int.from_bytes(self._pool[at : at + _DRAW_BYTES])
         first = (self._clock.now_us() // 1000 & _TIME_MASK) << _RANDOM_BITS | (chance & _SEED_MASK)
         if first >> _RANDOM_BITS <= self._last >> _RANDOM_BITS:
             first = self._last + 1 + (chance & _STEP_MASK)
