@@ -88,7 +88,13 @@ def build(settings: Settings) -> Doors:
     ids_bytes = dedupe_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit)
     dedupe = Dedupe(spool, size_bytes=ids_bytes, clock=clock, signals=signals)
     spool.may_adopt = dedupe.may_adopt
-    quota = Quota(spool_dir / "quota", clock, max_events=settings.max_events, max_bytes=settings.max_inflated_bytes)
+    quota = Quota(
+        spool_dir / "quota",
+        clock,
+        max_events=settings.max_events,
+        max_bytes=settings.max_inflated_bytes,
+        is_alone=settings.workers == 1,
+    )
     memory = Memory(held=lambda: spool.used_bytes, workers=settings.workers, clock=clock, signals=signals)
     gate = Gate(
         spool,

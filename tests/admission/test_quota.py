@@ -60,6 +60,22 @@ uploads = st.lists(
 )
 
 
+def test_who_is_alone_charges_the_same_without_a_lock(
+    quota: Quota, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one worker of a small task has nobody to keep out, and pays no system call for it."""
+    alone = Quota(tmp_path / "alone", clock, is_alone=True)
+    alone.start()
+    limited = tenant(events_per_s=10, bytes_per_s=1000, burst_s=1)
+    waits = [quota.take(0, limited, events=3, bytes_=200) for _ in range(20)]
+
+    monkeypatch.setattr("collector.admission.quota.lockf", None)
+
+    assert waits == [alone.take(0, limited, events=3, bytes_=200) for _ in range(20)]
+    assert max(waits) > 0
+    alone.close()
+
+
 def test_a_burst_comes_at_once_and_then_the_rate(quota: Quota, clock: FakeClock) -> None:
     """That is what `events_per_s` and `burst_s` mean to whoever writes them."""
     limited = tenant(events_per_s=10, burst_s=5)
