@@ -27,6 +27,8 @@ from collector.delivery.rescue import Replayer
 from collector.delivery.retry import Backoff
 from collector.receiver.admin import Admin
 from collector.receiver.app import INGEST, BodyLimits, Doors, admin_app, cors, device_app
+from collector.receiver.body import BodyRoom
+from collector.receiver.hot import HotDoor
 from collector.receiver.runtime import Runtime, Times
 from collector.receiver.shed import Shedder
 from collector.receiver.upload import Intake, UploadLimits, refuse
@@ -161,11 +163,21 @@ def build(settings: Settings) -> Doors:
     admin = Admin(gate=gate, spool=spool, tenants=tenants, snapshot=runtime.snapshot, token=settings.admin_token)
     limits = BodyLimits(
         max_upload_bytes=settings.max_upload_bytes,
-        max_bodies_bytes=_LARGEST_AT_ONCE * settings.max_upload_bytes,
         trusted_hops=settings.trusted_hops,
     )
     shedder = Shedder(dict(INGEST), verdict=gate.open, refuse=partial(refuse, intake), cors=cors)
-    return Doors(device_app(intake, admin, limits), admin_app(admin, signals), runtime, shedder)
+    room = BodyRoom(_LARGEST_AT_ONCE * settings.max_upload_bytes)
+    hot = None
+    if settings.hot_door:
+        hot = HotDoor(
+            intake,
+            dict(INGEST),
+            room=room,
+            max_upload_bytes=settings.max_upload_bytes,
+            trusted_hops=settings.trusted_hops,
+            cors=cors,
+        )
+    return Doors(device_app(intake, admin, limits, room), admin_app(admin, signals), runtime, shedder, hot)
 
 
 def off_hub(run: Callable[[], T]) -> T:

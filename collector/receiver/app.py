@@ -8,7 +8,6 @@ gunicorn serves; the worker says in the environ on which listener a request came
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,12 +19,14 @@ from collector.outcome import STATUS, Reason, Verdict
 from collector.protocols.base import Protocol, Reply, Request
 from collector.protocols.clevertap import Clevertap
 from collector.protocols.native import Native
+from collector.receiver.addresses import remote_ip
 from collector.receiver.body import BodyRoom, read_body
 from collector.receiver.upload import Intake, refuse, take
 from collector.telemetry.signals import Signals
 
 if TYPE_CHECKING:
     from collector.receiver.admin import Admin
+    from collector.receiver.hot import HotDoor
     from collector.receiver.runtime import Runtime
     from collector.receiver.shed import Shedder
 
@@ -60,20 +61,18 @@ _PREFLIGHT = (
 
 class BodyLimits(msgspec.Struct, frozen=True):
     """
-    What may come on the wire, in bytes: one upload as sent, and all bodies that one worker reads at once.
+    What may come on the wire, in bytes: one upload as sent.
 
     `trusted_hops` proxies in front append to X-Forwarded-For; 0 takes the peer's address.
     """
 
     max_upload_bytes: int
-    max_bodies_bytes: int
     trusted_hops: int
 
 
-def device_app(intake: Intake, admin: Admin, limits: BodyLimits) -> Flask:
+def device_app(intake: Intake, admin: Admin, limits: BodyLimits, room: BodyRoom) -> Flask:
     """Build what listens to devices."""
     app = _bare(__name__ + ".device", intake.signals)
-    room = BodyRoom(limits.max_bodies_bytes)
     for path, protocol in INGEST:
         view = _ingest(intake, protocol, limits, room)
         app.add_url_rule(path, protocol.name, view, methods=["POST"], provide_automatic_options=False)
@@ -95,10 +94,13 @@ def admin_app(admin: Admin, signals: Signals) -> Flask:
 
 
 class Doors:
-    """The WSGI callable: each listener's application; and for the worker, the runtime and what sheds load before it."""
+    """The WSGI callable: each listener's application; and for the worker, the runtime and what stands before it."""
 
-    def __init__(self, device: Flask, admin: Flask, runtime: Runtime, shedder: Shedder) -> None:
+    def __init__(
+        self, device: Flask, admin: Flask, runtime: Runtime, shedder: Shedder, hot: HotDoor | None = None
+    ) -> None:
         self.device = device
+        self.hot = hot
         self.admin = admin
         self.runtime = runtime
         self.shedder = shedder
@@ -160,22 +162,6 @@ def _request(environ: dict[str, Any], body: bytes, trusted_hops: int) -> Request
         body=body,
         remote_ip=remote_ip(environ.get("REMOTE_ADDR", ""), headers.get("x-forwarded-for", ""), trusted_hops),
     )
-
-
-def remote_ip(peer: str, forwarded_for: str, trusted_hops: int) -> str:
-    """Return the device's address: what the outermost trusted proxy saw, never what a device claims of itself."""
-    if not trusted_hops:
-        return peer
-    hops = [hop.strip() for hop in forwarded_for.split(",") if hop.strip()]
-    if len(hops) < trusted_hops:
-        return peer
-    seen = hops[-trusted_hops]
-    # Some proxies write the port, too: 192.0.2.1:4711, [2001:db8::1]:4711.
-    bare = seen[1:].partition("]")[0] if seen.startswith("[") else seen
-    try:
-        return str(ip_address(bare.partition(":")[0] if bare.count(":") == 1 else bare))
-    except ValueError:
-        return peer
 
 
 def respond(reply: Reply) -> Response:

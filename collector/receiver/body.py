@@ -13,8 +13,9 @@ from collector.outcome import Reason
 
 #: How much is asked of the stream at once: a slow client holds no more than this beyond what is counted.
 _STEP_BYTES = 64 * 1024
-#: The first bytes of each body are not counted, so that large bodies which stall can't keep small uploads out.
-_FREE_BYTES = 32 * 1024
+#: The first bytes of each body are not counted, so that large bodies which stall can't keep small uploads out. A body
+#: that is no larger is read before its request takes its turn.
+FREE_BYTES = 32 * 1024
 
 
 class Stream(Protocol):
@@ -58,10 +59,14 @@ class Place:
     def grow(self, size: int) -> None:
         """Count bytes of this body as they arrive; raises BadUpload when there is no room for them."""
         self._size += size
-        more = max(0, self._size - _FREE_BYTES) - self.counted
+        more = max(0, self._size - FREE_BYTES) - self.counted
         if more > 0:
             self._room.take(more)
             self.counted += more
+
+    def is_counted(self, size: int) -> bool:
+        """Tell whether a body of `size` bytes has arrived and found room."""
+        return self._size >= size and self.counted >= size - FREE_BYTES
 
 
 def read_body(stream: Stream, content_length: int | None, limit: int, place: Place) -> bytes:

@@ -2,8 +2,8 @@
 One connection, from its first byte to its last.
 
 A request's head is read within its own time and size, and refused before the parser when two parsers could read it
-in two ways. Then it is refused cheaply, or it waits for its turn, goes through gunicorn's parser and the application,
-and is answered in one send.
+in two ways. Then it is refused cheaply, or it waits for its turn and is served: by the hot door if it is one of those
+that devices usually send, else by gunicorn's parser and the application. Either way it is answered in one send.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from __future__ import annotations
 import re
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gunicorn import http
-from gunicorn.http import errors, wsgi
-from gunicorn.http.body import ChunkedReader
+from gunicorn.http import errors
 
+from collector.errors import BadUpload
+from collector.protocols.base import Reply
+from collector.receiver.body import FREE_BYTES
+from collector.receiver.body import Place as BodyPlace
+from collector.receiver.cold import Cold
+from collector.receiver.hot import Hot, HotDoor, head_limits
 from collector.receiver.roster import Place, Roster
 from collector.receiver.shed import Refusal, Shedder
-from collector.receiver.timed_body import TimedBody
 from collector.receiver.turns import Turns
 
 _STEP_BYTES = 64 * 1024
 #: A head must be whole this long after its first byte, in seconds.
 _HEAD_DEADLINE_S = 10.0
-#: A body up to so many bytes is read before its request takes its turn; a larger one is read in its turn, and counted
-#: against the room for bodies.
-_MAX_EARLY_BYTES = 32 * 1024
 #: How long and how much is read from a client that has its answer but still sends, so that it can read it.
 _LINGER_S, _LINGER_BYTES = 2.0, 8 * 1024 * 1024
 
@@ -40,6 +41,7 @@ _STATUS = {
     errors.ExpectationFailed: (417, "Expectation Failed"),
     errors.ForbiddenProxyRequest: (403, "Forbidden"),
 }
+
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CODING = re.compile(rb"\r\ntransfer-encoding[^\r\n]*")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*")
@@ -51,11 +53,20 @@ class Door:
     A listener, and what all its connections share.
 
     `name` is what gunicorn calls it, asked once (it is gone while a worker stops); `role` is "device" or "admin".
-    Without `turns` and `shedder` its requests are served at once, whatever the load.
+    Without `turns` and `shedder` its requests are served at once, whatever the load; without `hot` all of them go
+    through gunicorn's parser.
     """
 
     def __init__(
-        self, name: Any, role: str, worker: Any, roster: Roster, turns: Turns | None, shedder: Shedder | None
+        self,
+        name: Any,
+        role: str,
+        worker: Any,
+        roster: Roster,
+        *,
+        turns: Turns | None = None,
+        shedder: Shedder | None = None,
+        hot: HotDoor | None = None,
     ) -> None:
         self.name = name
         self.role = role
@@ -63,6 +74,8 @@ class Door:
         self.roster = roster
         self.turns = turns
         self.shedder = shedder
+        self.hot = hot
+        self.head_limits = head_limits(worker.cfg)
         self.times = worker.wsgi.runtime.times
 
 
@@ -74,18 +87,18 @@ class Connection:
         self._worker = door.worker
         self._client = client
         self._addr = addr
-        self._parser = http.get_parser(self._worker.cfg, client, addr)
-        self._unreader = self._parser.unreader
+        self._peer: str = addr[0] if isinstance(addr, tuple) else str(addr)
         self._body_until = 0.0
-        self._is_whole = False
+        # Made for the first request that needs it.
+        self._cold: Cold | None = None
 
     def run(self) -> None:
         """Serve the connection to its end; raises nothing that concerns it alone."""
-        self._client.settimeout(None)
         self._door.roster.enter(self._client)
+        rest: bytes | None = b""
         try:
-            while self._next():
-                pass
+            while rest is not None:
+                rest = self._next(rest)
         except errors.ParseException as error:
             status = next((row for kind, row in _STATUS.items() if isinstance(error, kind)), (400, "Bad Request"))
             self._refuse(*status, str(error))
@@ -100,50 +113,117 @@ class Connection:
             with suppress(OSError):
                 self._client.close()
 
-    def _next(self) -> bool:
-        """Serve one request; tell whether the connection may carry another."""
-        data, end = self._read_head()
-        if not end:
-            return False
+    def _next(self, data: bytes) -> bytes | None:
+        """Serve a request that may have begun with `data`; return what came after it, None at the end of the line."""
         door = self._door
+        data = data or self._await_request()
+        if not data:
+            return None
+        end = data.find(b"\r\n\r\n", 0, door.times.max_header_bytes + 4)
+        if end <= 0 or _is_smuggling(data, end):
+            data, end = self._read_head(data)
+            if not end:
+                return None
         self._body_until = time.monotonic() + door.times.body_deadline_s
         if door.turns is not None and door.shedder is not None:
-            head = data[: end + 2]
-            shed = door.shedder.judge(head, door.turns.lag_s)
-            if shed is not None:
+            if (shed := door.shedder.judge(data, end, door.turns.lag_s)) is not None:
                 door.turns.wait_to_refuse()
-                return self._shed(door.shedder.refuse(shed, head), data[end + 4 :])
-        data = self._read_early(data, end)
-        if door.turns is not None:
-            door.turns.wait()
-        self._unreader.unread(data)
-        return self._serve(next(self._parser))
+                return self._shed(door.shedder.refuse(shed, data[: end + 2]), data[end + 4 :])
+            if door.hot is not None and (hot := door.hot.look(data, end, door.head_limits)) is not None:
+                # What comes back is not the body any more: an answer may have to wait for its sink, and holds nothing.
+                answer, data = self._take_hot(door.hot, hot, data, end)
+                if answer is not None:
+                    return self._answer_hot(door.hot, hot, answer(), data)
+        return self._serve_cold(data, end)
+
+    # -- the hot door --------------------------------------------------------------------------------------
+
+    def _take_hot(self, door: HotDoor, hot: Hot, data: bytes, end: int) -> tuple[Callable[[], Reply] | None, bytes]:
+        """
+        Take an upload; return what gives the answer, and what came after it.
+
+        None, and what there is of it, is for one that breaks off, is out of time or has no room. Whoever reads on
+        finds out which, and says so.
+        """
+        begin, whole = end + 4, end + 4 + hot.length
+        if hot.length <= FREE_BYTES:
+            if len(data) < whole:
+                data = self._read_body(data, whole)
+            return self._take_whole(door, hot, data, begin, whole)
+        with door.room.hold() as place, suppress(BadUpload):
+            place.grow(min(whole, len(data)) - begin)
+            if len(data) < whole:
+                data = self._read_body(data, whole, place)
+            if place.is_counted(hot.length):
+                return self._take_whole(door, hot, data, begin, whole)
+        return None, data
+
+    def _take_whole(
+        self, door: HotDoor, hot: Hot, data: bytes, begin: int, whole: int
+    ) -> tuple[Callable[[], Reply] | None, bytes]:
+        if len(data) < whole:
+            return None, data
+        if self._door.turns is not None:
+            self._door.turns.wait()
+        self._worker.count_request()
+        return door.serve(hot, data[begin:whole], self._peer), data[whole:]
+
+    def _answer_hot(self, door: HotDoor, hot: Hot, reply: Reply, rest: bytes) -> bytes | None:
+        closes = hot.closes or self._worker.is_leaving
+        self._send(door.render(reply, hot, closes=closes))
+        return None if closes else rest
+
+    # -- the cold door -------------------------------------------------------------------------------------
+
+    def _serve_cold(self, data: bytes, end: int) -> bytes | None:
+        """Serve a request by gunicorn's parser and the application."""
+        data, is_whole = self._read_early(data, end)
+        if self._door.turns is not None:
+            self._door.turns.wait()
+        self._worker.count_request()
+        if self._cold is None:
+            self._cold = Cold(self._worker, self._door.name, self._door.role, self._client, self._addr)
+        served = self._cold.serve(data, self._body_until, None if is_whole else self._note_wait)
+        del data
+        self._send(served.answer)
+        if not served.is_finished:
+            self._linger()
+        return None if served.closes else self._cold.rest()
 
     # -- in ------------------------------------------------------------------------------------------------
 
-    def _read_head(self) -> tuple[bytes, int]:
-        """Read until a head is whole; return what was read, and where the head ends, 0 at the end of the line."""
+    def _await_request(self) -> bytes:
+        """Wait for the first bytes of a request; nothing at the end of the line. The roster limits how long."""
         client, roster = self._client, self._door.roster
-        head: bytes = self._unreader.take_buffered()
+        roster.move(client, Place.IDLE)
+        while True:
+            # A look at the socket before the wait would cost a system call, and find nothing.
+            client._wait(client._read_event)  # noqa: SLF001 -- gevent's own name for it; recv() would look first
+            with suppress(BlockingIOError):
+                data: bytes = client._sock.recv(_STEP_BYTES)  # noqa: SLF001 -- as above
+                break
+        roster.move(client, Place.SERVED)
+        return data
+
+    def _read_head(self, head: bytes) -> tuple[bytes, int]:
+        """Read on until a head is whole; return what was read, and where the head ends, 0 at the end of the line."""
+        client, roster = self._client, self._door.roster
         limit = self._door.times.max_header_bytes
         deadline = time.monotonic() + _HEAD_DEADLINE_S
         while (end := head.find(b"\r\n\r\n", 0, limit + 4)) < 0 and len(head) <= limit and not _is_smuggling(head):
-            roster.move(client, Place.HEAD if head else Place.IDLE)
-            client.settimeout(max(0.001, deadline - time.monotonic()) if head else self._worker.cfg.keepalive)
+            roster.move(client, Place.HEAD)
+            client.settimeout(max(0.001, deadline - time.monotonic()))
             try:
                 data = client.recv(_STEP_BYTES)
             except TimeoutError:
-                if head:
-                    self._refuse(408, "Request Timeout", "the head of the request did not arrive in time")
+                self._refuse(408, "Request Timeout", "the head of the request did not arrive in time")
                 return b"", 0
             if not data:
                 return b"", 0
-            if not head:
-                deadline = time.monotonic() + _HEAD_DEADLINE_S
             head += data
         roster.move(client, Place.SERVED)
         client.settimeout(None)
-        if _is_smuggling(head[: end if end >= 0 else None]):
+        if _is_smuggling(head, end if end >= 0 else None):
             why = "a line of the head is folded or does not end in CR LF, or there are two transfer codings"
             self._refuse(400, "Bad Request", why)
             return b"", 0
@@ -154,83 +234,69 @@ class Connection:
             self._refuse(400, "Bad Request", "there is an empty line where a request should begin")
         return head, end
 
-    def _read_early(self, data: bytes, end: int) -> bytes:
-        """Read on until a small body is whole, breaks off or is out of time; whoever reads it next finds out which."""
+    def _read_early(self, data: bytes, end: int) -> tuple[bytes, bool]:
+        """
+        Read on until a small body is whole, breaks off or is out of time; tell whether it is whole.
+
+        Whoever reads it next finds out which.
+        """
         lengths = _LENGTH.findall(data[: end + 2])
         whole = end + 4 + int(lengths[0]) if len(lengths) == 1 else 0
-        self._is_whole = 0 < whole <= len(data)
-        if whole <= len(data) or whole > end + 4 + _MAX_EARLY_BYTES or _EXPECT.search(data, 0, end):
-            return data
+        if whole <= len(data) or whole > end + 4 + FREE_BYTES or _EXPECT.search(data, 0, end):
+            return data, 0 < whole <= len(data)
         data = self._read_body(data, whole)
-        self._is_whole = len(data) >= whole
-        return data
+        return data, len(data) >= whole
 
-    def _read_body(self, data: bytes, whole: int) -> bytes:
-        """Read on until there are `whole` bytes, or the client is out of time or gone."""
+    def _read_body(self, data: bytes, whole: int, place: BodyPlace | None = None) -> bytes:
+        """
+        Read on until there are `whole` bytes, or the client is out of time or gone, or there is no more room.
+
+        `place` is where the bytes of a large body are counted.
+        """
+        parts, size = [data], len(data)
         self._note_wait(True)
-        with suppress(TimeoutError):
-            while len(data) < whole:
+        with suppress(TimeoutError, BadUpload):
+            while size < whole:
                 self._client.settimeout(max(0.001, self._body_until - time.monotonic()))
                 more = self._client.recv(_STEP_BYTES)
                 if not more:
                     break
-                data += more
+                parts.append(more)
+                size += len(more)
+                if place is not None:
+                    place.grow(len(more))
         self._note_wait(False)
         self._client.settimeout(None)
-        return data
+        return b"".join(parts)
 
     def _note_wait(self, waits: bool) -> None:
         self._door.roster.move(self._client, Place.BODY if waits else Place.SERVED)
 
-    # -- served --------------------------------------------------------------------------------------------
-
-    def _serve(self, request: Any) -> bool:
-        """Answer one request; tell whether the connection may carry another."""
-        worker, client, door = self._worker, self._client, self._door
-        response, environ = wsgi.create(request, client, self._addr, door.name, worker.cfg)
-        note_wait = None if self._is_whole else self._note_wait
-        body = TimedBody(request.body, _length(request), self._body_until, note_wait)
-        environ["wsgi.input"] = body
-        environ["wsgi.multithread"] = True
-        environ["collector.listener"] = door.role
-        worker.count_request()
-        parts = worker.wsgi(environ, response.start_response)
-        try:
-            answer = b"".join(parts)
-        finally:
-            if hasattr(parts, "close"):
-                parts.close()
-        if worker.is_leaving or not body.is_finished:
-            response.force_close()
-        is_head = request.method == "HEAD"
-        self._send(_head(response, None if is_head else len(answer)) + (b"" if is_head else answer))
-        if not body.is_finished:
-            self._linger()
-        return not response.should_close()
+    # -- out -----------------------------------------------------------------------------------------------
 
     def _send(self, answer: bytes) -> None:
-        # A client that does not read its answer must not hold its place for ever.
-        self._client.settimeout(self._door.times.body_deadline_s)
-        sent = self._client.send(answer)
+        sent = 0
+        with suppress(BlockingIOError):
+            # Of the plain socket: gevent's own asks the kernel for an option first.
+            sent = self._client._sock.send(answer)  # noqa: SLF001 -- it is the plain socket's only name
         if sent < len(answer):
-            # It has more to do than send() even for a small answer that the socket takes at once.
+            # A client that does not read its answer must not hold its place for ever.
+            self._client.settimeout(self._door.times.body_deadline_s)
             self._client.sendall(memoryview(answer)[sent:])
-        self._client.settimeout(None)
+            self._client.settimeout(None)
 
     # -- refused -------------------------------------------------------------------------------------------
 
-    def _shed(self, refusal: Refusal, rest: bytes) -> bool:
-        """Answer without more than a look, and skip the body; tell whether the connection may carry another request."""
+    def _shed(self, refusal: Refusal, rest: bytes) -> bytes | None:
+        """Answer without more than a look, and skip the body; return what came after it, None to close."""
         self._send(refusal.answer)
         skip_bytes = refusal.skip_bytes
         if skip_bytes is None or self._worker.is_leaving:
             self._linger()
-            return False
+            return None
         if len(rest) < skip_bytes:
             rest = self._read_body(rest, skip_bytes)
-        if len(rest) > skip_bytes:
-            self._unreader.unread(rest[skip_bytes:])
-        return len(rest) >= skip_bytes
+        return rest[skip_bytes:] if len(rest) >= skip_bytes else None
 
     def _refuse(self, status: int, phrase: str, message: str) -> None:
         """Answer what is no request, in the words of every other refusal, and count it."""
@@ -257,29 +323,13 @@ class Connection:
                 left -= len(data)
 
 
-def _length(request: Any) -> int | None:
-    if isinstance(request.body.reader, ChunkedReader):
-        return None
-    return next((int(value) for name, value in request.headers if name == "CONTENT-LENGTH"), 0)
-
-
-def _is_smuggling(head: bytes) -> bool:
-    """Tell whether a head has what two parsers may read in two ways; the one in C lets these pass."""
-    if head.count(b"\n") != head.count(b"\r\n") or b"\r\n " in head or b"\r\n\t" in head:
+def _is_smuggling(data: bytes, end: int | None = None) -> bool:
+    """Tell whether a head, up to `end`, has what two parsers may read in two ways; the one in C lets these pass."""
+    if data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end):
+        return True
+    if data.find(b"\r\n ", 0, end) >= 0 or data.find(b"\r\n\t", 0, end) >= 0:
         return True
     # A proxy that knows the coding "identity", as HTTP/1.1 once had it, sees another body than one that does not.
-    codings = _CODING.findall(lower) if b"transfer-encoding" in (lower := head.lower()) else []
+    head = data[:end].lower()
+    codings = _CODING.findall(head) if b"transfer-encoding" in head else []
     return len(codings) > 1 or any(b"chunked" in one and not _CHUNKED.fullmatch(one) for one in codings)
-
-
-def _head(response: Any, length: int | None) -> bytes:
-    """Render the head of an answer; without `length` the application's own Content-Length stays."""
-    response.response_length, response.chunked = length, False
-    if length is None:
-        response.response_length = 0
-        fields = [f"{name}: {value}\r\n" for name, value in response.headers]
-    else:
-        fields = [f"{name}: {value}\r\n" for name, value in response.headers if name.lower() != "content-length"]
-        if response.status_code not in (204, 304):
-            fields.append(f"Content-Length: {length}\r\n")
-    return "".join([*response.default_headers(), *fields, "\r\n"]).encode("latin-1")

@@ -31,8 +31,9 @@ class Roster:
         self._limit = limit
         self._note_eviction = note_eviction
         self._place: dict[Any, Place] = {}
-        # Oldest first: dictionaries keep their order.
-        self._waiting: tuple[dict[Any, None], ...] = tuple({} for _ in Place)
+        # Oldest first, for dictionaries keep their order, each with the second in which it began.
+        self._waiting: tuple[dict[Any, int], ...] = tuple({} for _ in Place)
+        self._second = 0
         # They were sent away, and have not left yet.
         self._going: set[Any] = set()
 
@@ -42,14 +43,14 @@ class Roster:
     def enter(self, client: Any) -> None:
         """Take in a connection, and send another away if there are too many."""
         self._place[client] = Place.SERVED
-        self._waiting[Place.SERVED][client] = None
+        self._waiting[Place.SERVED][client] = self._second
         self._make_room()
 
     def move(self, client: Any, to: Place) -> None:
         """Note what a connection waits for from now on; one that may be sent away is, if there are too many."""
         del self._waiting[self._place[client]][client]
         self._place[client] = to
-        self._waiting[to][client] = None
+        self._waiting[to][client] = self._second
         if to is not Place.SERVED:
             self._make_room()
 
@@ -57,6 +58,20 @@ class Roster:
         """Forget a connection."""
         del self._waiting[self._place.pop(client)][client]
         self._going.discard(client)
+
+    def sweep(self, idle_s: float) -> None:
+        """
+        Close the connections that have been idle for longer than `idle_s`; called once a second.
+
+        A timer for each of them would cost every request more than its place here.
+        """
+        self._second += 1
+        idle = self._waiting[Place.IDLE]
+        for client, since in list(zip(idle, idle.values(), strict=True)) if idle else ():
+            if self._second - since <= idle_s:
+                break
+            if not _has_sent(client):
+                hang_up(client)
 
     def waiting(self, place: Place) -> list[Any]:
         """List the connections that wait for one thing, those that wait longest first."""

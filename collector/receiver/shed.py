@@ -64,10 +64,17 @@ class Shedder:
         self._refuse = refuse
         self._cors = cors
 
-    def judge(self, head: bytes, lag_s: float) -> Shed | None:
-        """Say whether an upload is to be refused; None for what goes on to the parser, as all that is unusual does."""
+    def judge(self, data: bytes, end: int, lag_s: float) -> Shed | None:
+        """
+        Say whether an upload whose head ends at `end` is to be refused.
+
+        None is for what goes on to a parser, as all that is unusual does.
+        """
         verdict = self._verdict(lag_s)
-        if verdict.admitted or not _SOUND.fullmatch(head) or len(_HOST.findall(head)) != 1:
+        if verdict.admitted:
+            return None
+        head = data[: end + 2]
+        if not _SOUND.fullmatch(head) or len(_HOST.findall(head)) != 1:
             return None
         target = _TARGET.match(head)
         protocol = self._protocols.get(target[1]) if target else None

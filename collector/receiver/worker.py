@@ -107,8 +107,9 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             role,
             self,
             Roster(self.worker_connections, lambda place: self.wsgi.runtime.connection_evicted(place.name.lower())),
-            turns if paced else None,
-            self.wsgi.shedder if paced else None,
+            turns=turns if paced else None,
+            shedder=self.wsgi.shedder if paced else None,
+            hot=self.wsgi.hot if paced else None,
         )
         self._doors.append(door)
         server = StreamServer(
@@ -123,6 +124,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
     def _beat(self) -> None:
         while True:
             self.tmp.notify()
+            for door in self._doors:
+                door.roster.sweep(self.cfg.keepalive)
             if self.ppid != os.getppid():
                 # The master is gone: nobody restarts us, and nobody will tell us to stop.
                 self._is_orphan = True

@@ -81,8 +81,11 @@ class World:
         counts = Metrics(worker="w1")
         counts.inc("collector_batches_delivered_total", ("default",), 3)
         admin = Admin(gate=self.gate, spool=self.spool, tenants=tenants, snapshot=counts.snapshot, token=token)
-        limits = BodyLimits(max_upload_bytes=MAX_UPLOAD, max_bodies_bytes=4 * MAX_UPLOAD, trusted_hops=0)
-        self.device_app, self.admin_app = device_app(intake, admin, limits), admin_app(admin, self.signals)
+        limits = BodyLimits(max_upload_bytes=MAX_UPLOAD, trusted_hops=0)
+        self.device_app, self.admin_app = (
+            device_app(intake, admin, limits, BodyRoom(4 * MAX_UPLOAD)),
+            admin_app(admin, self.signals),
+        )
         self.device, self.admin = self.device_app.test_client(), self.admin_app.test_client()
         self._closing = (self.spool, quota, tenants)
 

@@ -42,7 +42,7 @@ class Desk:
 
     def judge(self, request: bytes) -> Refusal | None:
         head_ = request.partition(b"\r\n\r\n")[0] + b"\r\n"
-        shed = self.shedder.judge(head_, 0.5)
+        shed = self.shedder.judge(request, request.find(b"\r\n\r\n"), 0.5)
         return None if shed is None else self.shedder.refuse(shed, head_)
 
 

@@ -32,7 +32,7 @@ from collector.outcome import Reason
 from collector.protocols.base import Protocol, Reply, Request
 from collector.protocols.clevertap import Clevertap
 from collector.protocols.native import Native
-from collector.receiver.app import remote_ip
+from collector.receiver.addresses import remote_ip
 from collector.receiver.lines import timestamp
 from collector.receiver.upload import Intake, UploadLimits, anonymous, receive, take
 from collector.telemetry.metrics import Metrics

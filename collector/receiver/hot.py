@@ -1,0 +1,159 @@
+"""
+The hot door: the uploads that nearly all devices send, served straight from gunicorn's parser in C.
+
+`look` decides by the head alone. It takes a POST to an ingest path, of HTTP/1.1, with one plain Content-Length and
+every field once; whatever is unusual is None, and goes unread through gunicorn's own parser and Flask. Both doors call
+the same `take`, and give the same answers to the same bytes: a differential suite and a fuzzer hold that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from typing import Any
+
+import gunicorn
+import msgspec
+from gunicorn_h1c import parse_request_fast
+from werkzeug.http import HTTP_STATUS_CODES
+
+from collector.outcome import STATUS
+from collector.protocols.base import JSON_HEADERS, Protocol, Reply, Request
+from collector.receiver.addresses import remote_ip
+from collector.receiver.body import BodyRoom
+from collector.receiver.upload import Intake, refuse, take
+
+#: Fields that change what a request is, or that Flask's door reads in a way of its own.
+_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+#: What Werkzeug and we read in one way.
+_HOST = re.compile(rb"[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
+_QUERY = re.compile(rb"[!\"$-~]*")  # printable, without a fragment's mark
+_ORIGIN = re.compile(rb"[!-~]+")
+#: A length of more digits is over every limit.
+_MAX_DIGITS = 9
+_LINES = {
+    status: f"HTTP/1.1 {status} {HTTP_STATUS_CODES[status].upper()}\r\n".encode() for status in {200, *STATUS.values()}
+}
+_US_PER_S = 1_000_000
+
+
+#: gunicorn's limits of a head: bytes of the request line, number of fields, bytes of a field.
+HeadLimits = tuple[int, int, int]
+#: What gunicorn 27 takes instead of a limit that is none, or too high (http/message.py).
+_MOST_LINE, _UNLIMITED_LINE, _MOST_FIELDS, _USUAL_FIELD = 8190, 1024 * 1024, 32768, 8190
+
+
+def head_limits(cfg: Any) -> HeadLimits:
+    """Return the limits that gunicorn's own parser takes from its settings."""
+    line, fields, field = cfg.limit_request_line, cfg.limit_request_fields, cfg.limit_request_field_size
+    return (
+        _UNLIMITED_LINE if line == 0 else line if 0 < line < _MOST_LINE else _MOST_LINE,
+        fields if 0 < fields <= _MOST_FIELDS else _MOST_FIELDS,
+        field if field > 0 else _USUAL_FIELD,
+    )
+
+
+class Hot(msgspec.Struct):
+    """A request that the hot door takes, all but its body, which has `length` bytes."""
+
+    protocol: Protocol
+    path: str
+    query: str
+    fields: dict[bytes, bytes]
+    length: int
+    closes: bool
+
+
+class HotDoor:
+    """
+    One worker's hot door.
+
+    `cors` gives the fields that a browser needs to see an answer; `room` bounds the bodies that are read at once.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        protocols: Mapping[str, Protocol],
+        *,
+        room: BodyRoom,
+        max_upload_bytes: int,
+        trusted_hops: int,
+        cors: Callable[[str], tuple[tuple[str, str], ...]],
+    ) -> None:
+        self._intake = intake
+        self._routes = {path.encode(): (path, protocol) for path, protocol in protocols.items()}
+        self._max_upload_bytes = max_upload_bytes
+        self._trusted_hops = trusted_hops
+        self._cors = cors
+        self._second = -1
+        self._keeps = self._closes = b""
+        self.room = room
+
+    def look(self, data: bytes, end: int, limits: HeadLimits) -> Hot | None:
+        """Tell whether the request whose head ends at `end` is one for this door; None for every doubt."""
+        if data[:6] != b"POST /":
+            return None
+        try:
+            head = parse_request_fast(data, 0, *limits)
+        except Exception:  # noqa: BLE001 - its many errors have no common root; the other door says what is wrong
+            return None
+        path, _, query = head.path.partition(b"?")
+        route = self._routes.get(path)
+        fields: dict[bytes, bytes] = dict(head.asgi_headers)
+        length = fields.get(b"content-length", b"")
+        if (
+            route is None
+            or head.minor_version != 1
+            or head.consumed != end + 4
+            or len(fields) != head.header_count
+            or not length.isdigit()
+            or len(length) > _MAX_DIGITS
+            or int(length) > self._max_upload_bytes
+            or not _UNUSUAL.isdisjoint(fields)
+            or b"_" in b"".join(fields)
+            or _HOST.fullmatch(fields.get(b"host", b"")) is None
+            or (query and _QUERY.fullmatch(query) is None)
+        ):
+            return None
+        closes = False
+        if (connection := fields.get(b"connection")) is not None:
+            connection = connection.lower()
+            closes = connection == b"close"
+            if not closes and connection != b"keep-alive":
+                return None
+        if (origin := fields.get(b"origin")) is not None and _ORIGIN.fullmatch(origin) is None:
+            return None
+        return Hot(route[1], route[0], query.decode(), fields, int(length), closes)
+
+    def serve(self, hot: Hot, body: bytes, peer: str) -> Callable[[], Reply]:
+        """Take an upload, and return what gives the answer; it holds nothing of the body."""
+        intake, protocol = self._intake, hot.protocol
+        verdict = intake.gate.open()
+        if not verdict.admitted:
+            reply = refuse(intake, protocol, verdict)
+            return lambda: reply
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in hot.fields.items()}
+        if self._trusted_hops:
+            peer = remote_ip(peer, headers.get("x-forwarded-for", ""), self._trusted_hops)
+        return take(intake, protocol, Request("POST", hot.path, hot.query, headers, body, peer))
+
+    def render(self, reply: Reply, hot: Hot, *, closes: bool) -> bytes:
+        """Return the bytes of an answer, as gunicorn and Flask would send it."""
+        second = self._intake.clock.now_us() // _US_PER_S
+        if second != self._second:
+            self._second = second
+            common = f"Server: {gunicorn.SERVER}\r\nDate: {formatdate(second, usegmt=True)}\r\nConnection: "
+            self._keeps, self._closes = f"{common}keep-alive\r\n".encode(), f"{common}close\r\n".encode()
+        origin = hot.fields.get(b"origin")
+        if reply.headers is JSON_HEADERS and origin is None:
+            fields = b"Content-Type: application/json\r\n"
+        else:
+            named = dict(reply.headers)
+            if origin is not None:
+                named.update(self._cors(origin.decode()))
+            fields = "".join([f"{name}: {value}\r\n" for name, value in named.items()]).encode("latin-1")
+        return b"%b%b%bContent-Length: %d\r\n\r\n%b" % (
+            _LINES[reply.status], self._closes if closes else self._keeps, fields, len(reply.body), reply.body,
+        )  # fmt: skip
