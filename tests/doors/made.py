@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,10 +54,10 @@ def _values(draw: st.DrawFn) -> bytes:
     if draw(st.integers(0, 5)) == 0:
         return draw(st.sampled_from(odd.FIELDS))
     name = draw(st.sampled_from(sorted(odd.VALUES)))
-    texts = odd.VALUES[name] or tuple(odd._written(length, 26) for length in odd.LENGTHS)
-    written = draw(st.sampled_from([bytes, bytes.lower, bytes.upper, bytes.swapcase, _underscored]))(name)
-    gap = draw(st.sampled_from(GAPS[:3] * 4 + GAPS))
-    return written + gap + draw(st.sampled_from(texts)) + draw(st.sampled_from((b"",) * 8 + ENDS))
+    texts = odd.VALUES[name] or tuple(odd.written(length, 26) for length in odd.LENGTHS)
+    written: bytes = draw(st.sampled_from([bytes, bytes.lower, bytes.upper, bytes.swapcase, _underscored]))(name)
+    pieces = (GAPS[:3] * 4 + GAPS, texts, (b"",) * 8 + ENDS)
+    return b"".join([written, *(draw(st.sampled_from(piece)) for piece in pieces)])
 
 
 def _underscored(name: bytes) -> bytes:
@@ -85,11 +86,16 @@ def requests(draw: st.DrawFn) -> bytes:
                 body = draw(st.sampled_from(_bodies()))
                 length = draw(st.sampled_from((b"%d",) * 8 + odd.LENGTHS))
                 fields = [field for field in fields if not field.lower().startswith(b"content-length")]
-                fields.insert(at, b"Content-Length: " + odd._written(length, len(body)))
+                fields.insert(at, b"Content-Length: " + odd.written(length, len(body)))
             case _ if fields:
                 field = fields[at % len(fields)]
                 name, gap, text = field.partition(b":")
-                bent = (name.swapcase() + gap + text, name + gap + b" \t" + text + b" ", name + b": ", name.lower() + gap + text)
+                bent = (
+                    name.swapcase() + gap + text,
+                    name + gap + b" \t" + text + b" ",
+                    name + b": ",
+                    name.lower() + gap + text,
+                )
                 fields[at % len(fields)] = draw(st.sampled_from(bent))
     return Draft(line, tuple(fields), body).whole()
 
@@ -111,19 +117,23 @@ def cut(data: bytes) -> st.SearchStrategy[Case]:
 
     def case(cuts: list[int], *, asks: bool) -> Case:
         marks = [0, *sorted(set(cuts)), len(data)]
-        parts = tuple(data[start:end] for start, end in zip(marks, marks[1:], strict=False) if start < end)
+        parts = tuple(data[start:end] for start, end in pairwise(marks) if start < end)
         return Case(parts or (b"",), asks=asks and len(data) < _AT_A_BREATH)
 
-    places = st.just([]) | st.lists(st.integers(0, len(data)), max_size=3)
+    nowhere: st.SearchStrategy[list[int]] = st.just([])
+    places = nowhere | st.lists(st.integers(0, len(data)), max_size=3)
     return st.builds(case, places, asks=st.booleans())
 
 
 # -- byte by byte ------------------------------------------------------------------------------------------
 
 TOKENS = (
-    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"\0", b"\x7f", b"\xff", b"\xc2\xa0", b",", b";", b"%", b"%2e", b"/", b"//", b"?", b"#", b"_",
-    b"-", b"+", b"0", b"9", b"HTTP/1.0", b"HTTP/1.1", b"POST ", b"GET ", b"chunked", b"close", b"keep-alive", b"Content-Length: 0\r\n", b"Host: x\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"Connection: close\r\n", b"content-length", b"\r\n ", b"\r\n\t", b"gzip", b"sink",
+    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"\0", b"\x7f", b"\xff", b"\xc2\xa0", b",", b";", b"%",
+    b"%2e", b"/", b"//", b"?", b"#", b"_",
+    b"-", b"+", b"0", b"9", b"HTTP/1.0", b"HTTP/1.1", b"POST ", b"GET ", b"chunked", b"close", b"keep-alive",
+    b"Content-Length: 0\r\n", b"Host: x\r\n",
+    b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"Connection: close\r\n", b"content-length",
+    b"\r\n ", b"\r\n\t", b"gzip", b"sink",
     b"dev-key", b"0\r\n\r\n", b"Upgrade: h2c\r\n", b"\x1f\x8b", b"{", b"]",
 )  # fmt: skip
 

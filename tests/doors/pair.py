@@ -7,8 +7,11 @@ import re
 import select
 import socket
 import struct
+import termios
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fcntl import ioctl
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +44,8 @@ _BOOKS = ("balanced", "accepted", "delivered", "deduplicated", "pending")
 #: What follows a case on its connection, to see whether that still carries requests. It is for Flask in both.
 AFTER = b"GET /nothing/after HTTP/1.1\r\nHost: after.test\r\n\r\n"
 _DATE = re.compile(rb"(?<=\r\nDate: )[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT(?=\r\n)")
+#: Of linux/netlink.h and linux/sock_diag.h.
+_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 #: Between two looks whether the server has read, in milliseconds.
 _LOOK_MS = 1
 #: Closes by a reset: the case is over, and no port is held for a minute.
@@ -108,30 +113,51 @@ class Twin:
         return msgspec.json.decode(reply.body, type=Seen)
 
     def _talk(self, case: Case) -> tuple[bytes, str]:
-        with socket.create_connection(("127.0.0.1", self.server.port), PATIENCE_S) as sock:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            answers = b""
+        answers = b""
+        with self._connect() as sock:
             try:
                 for part in case.parts[:-1]:
                     sock.sendall(part)
-                    if case.polite:
-                        answers += answer(sock)
-                    else:
+                    if not case.polite:
                         wait_until_read(sock)
+                        continue
+                    answers += (one := answer(sock))
+                    if not one or b"\r\nConnection: close\r\n" in one:
+                        return answers + _read_all(sock)[0], "closed"
                 sock.sendall(case.parts[-1] + (AFTER if case.asks else b""))
                 if case.resets:
                     wait_until_read(sock)
                     return b"", "reset by us"
                 if not case.waits:
                     sock.shutdown(socket.SHUT_WR)
-                while data := sock.recv(65536):
-                    answers += data
-            except TimeoutError:
-                return answers, "silent"
-            except OSError as error:
-                return answers, type(error).__name__
-            return answers, "closed"
+            except OSError:
+                pass  # the server has closed, and may have answered before
+            more, end = _read_all(sock)
+            answers += more
+            if len(case.parts) > 1 and b"\r\nConnection: close\r\n" in answers:
+                # What is sent after the end is answered by a reset, before the end is read or after it.
+                end = "closed"
+            return answers, end
+
+    def _connect(self) -> socket.socket:
+        sock = socket.create_connection(("127.0.0.1", self.server.port), PATIENCE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        return sock
+
+    def stall(self, sent: Iterable[bytes]) -> list[Told]:
+        """Send each over a connection of its own, all at once, and nothing more; return what each was told."""
+        self._see()
+        links = []
+        for data in sent:
+            links.append(self._connect())
+            links[-1].sendall(data)
+            wait_until_read(links[-1])
+        told = [_read_all(link) for link in links]
+        for link in links:
+            link.close()
+        seen = self._see()
+        return [Told(_DATE.sub(b"*", answers), end, seen) for answers, end in told]
 
 
 class Pair:
@@ -150,6 +176,12 @@ class Pair:
         plain, hot = self.tell(case)
         assert same(plain) == same(hot), explain(case, plain, hot)
         return hot
+
+    def stall(self, sent: list[bytes]) -> tuple[list[Told], list[Told]]:
+        """Let clients of both stall, all at once, each at its own place."""
+        with ThreadPoolExecutor(2) as pool:
+            plain, hot = pool.map(lambda twin: twin.stall(sent), (self.plain, self.hot))
+        return plain, hot
 
     def differences(self, cases: Iterable[Case]) -> list[str]:
         """Put cases to both, and say where they part."""
@@ -206,14 +238,25 @@ def pair(folder: Path, **settings: object) -> Iterator[Pair]:
         ledgers = [{name: twin.server.settled()[name] for name in _BOOKS} for twin in twins]
         lines = [sorted(twin.server.lines()) for twin in twins]
 
-        assert ledgers[0] == ledgers[1]
-        assert lines[0] == lines[1]
+        assert ledgers[0] == ledgers[1], f"{ledgers[0]} is not {ledgers[1]}"
+        assert lines[0] == lines[1], f"{set(lines[0]) ^ set(lines[1])} is in one sink alone"
         for twin in twins:
             assert not twin.server.logged("internal.error")
             assert not [line for line in twin.server.log if line.get("message") == "a connection failed"]
 
 
 # -- sockets -----------------------------------------------------------------------------------------------
+
+
+def _read_all(sock: socket.socket) -> tuple[bytes, str]:
+    """Read to the end; return what came, and what the end was."""
+    answers = b""
+    try:
+        while data := sock.recv(65536):
+            answers += data
+    except OSError as error:
+        return answers, type(error).__name__
+    return answers, "closed"
 
 
 def answer(sock: socket.socket) -> bytes:
@@ -234,24 +277,31 @@ def _length(fields: bytes) -> int:
 
 def wait_until_read(sock: socket.socket) -> None:
     """Return once the server has read all that was sent, or has closed."""
-    mine, theirs = _place(sock.getsockname()), _place(sock.getpeername())
+    until = time.monotonic() + PATIENCE_S
     poll = select.poll()
     poll.register(sock, select.POLLRDHUP | select.POLLHUP)
-
-    def is_read() -> bool:
-        for line in Path("/proc/net/tcp").read_bytes().splitlines()[1:]:
-            _, local, remote, _, queues, *_ = line.split(maxsplit=5)
-            if (local, remote) == (theirs, mine):
-                return queues.endswith(b":00000000")
-        return False
-
-    until = time.monotonic() + PATIENCE_S
-    # The wait for an answer is the rest between two looks.
-    while not is_read() and not poll.poll(_LOOK_MS):
-        assert time.monotonic() < until, "the server does not read"
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
+        # The wait for the end is the rest between two looks.
+        while (_unsent(sock) or _unread(kernel, sock)) and not poll.poll(_LOOK_MS):
+            assert time.monotonic() < until, "the server does not read"
 
 
-def _place(address: tuple[str, int]) -> bytes:
-    """Write an address as /proc/net/tcp does."""
-    ip, port = address
-    return b"%08X:%04X" % (struct.unpack("<I", socket.inet_aton(ip))[0], port)
+def _unsent(sock: socket.socket) -> int:
+    """Count the bytes that have not come to the other end yet."""
+    (count,) = struct.unpack("=i", ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+    return int(count)
+
+
+def _unread(kernel: socket.socket, sock: socket.socket) -> int:
+    """Count the bytes that the other end has not read; the kernel is asked for that one socket (sock_diag(7))."""
+    (ip, port), (peer_ip, peer_port) = sock.getsockname(), sock.getpeername()
+    places = struct.pack(">HH16s16s", peer_port, port, socket.inet_aton(peer_ip), socket.inet_aton(ip))
+    asked = struct.pack("=BBBxI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0xFFFFFFFF)
+    asked += places + struct.pack("=Iq", 0, -1)
+    kernel.send(struct.pack("=IHHII", 16 + len(asked), _SOCK_DIAG_BY_FAMILY, 1, 0, 0) + asked)
+    told = kernel.recv(65536)
+    # Without an answer of that kind there is no such socket any more.
+    if struct.unpack_from("=H", told, 4) != (_SOCK_DIAG_BY_FAMILY,):
+        return 0
+    (count,) = struct.unpack_from("=I", told, 16 + 56)
+    return int(count)

@@ -22,6 +22,7 @@ from collector.admission.dedupe import Dedupe
 from collector.admission.quota import Quota
 from collector.buffer import frame
 from collector.receiver import connection
+from collector.receiver.runtime import Runtime
 from collector.telemetry.metrics import Metrics
 from collector.uuid7 import Uuid7
 
@@ -87,12 +88,12 @@ class _NoChance(random.Random):
 class _Admin:
     """The admin application, and beside it the question what a case left behind, which begins the next one."""
 
-    def __init__(self, inner: Any, now: _Now, kept: list[Kept], counts: Metrics, gauges: Callable[[], Any]) -> None:
+    def __init__(self, inner: Any, now: _Now, kept: list[Kept], counts: Metrics, runtime: Runtime) -> None:
         self._inner = inner
         self._now = now
         self._kept = kept
         self._counts = counts
-        self._gauges = gauges
+        self._runtime = runtime
         self._counted: Counter[str] = Counter()
         self.by_flask = 0
 
@@ -106,7 +107,7 @@ class _Admin:
     def _see(self) -> Seen:
         # The asker's own connection is one; a case whose connection is still served is not over.
         until = time.monotonic() + _PATIENCE_S
-        while self._gauges()["collector_connections"] > 1 and time.monotonic() < until:
+        while self._runtime._gauges()["collector_connections"] > 1 and time.monotonic() < until:
             gevent.sleep(0.001)
         counted = _counted(self._counts)
         seen = Seen(self._kept[:], dict(counted - self._counted), self.by_flask)
@@ -149,7 +150,7 @@ def _build() -> Any:
     frame.encode = encode
     vars(connection)["_HEAD_DEADLINE_S"] = HEAD_DEADLINE_S
     doors = bootstrap.create_app()
-    admin = _Admin(doors.admin, now, kept, counts[0], lambda: doors.runtime._gauges())
+    admin = _Admin(doors.admin, now, kept, counts[0], doors.runtime)
     device = doors.device
 
     def by_flask(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
