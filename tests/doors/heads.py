@@ -26,7 +26,6 @@ from tests.doors.pair import MAX_HEAD, MAX_UPLOAD
 from tests.fakes import RecordingSignals
 
 _PEER = ("192.0.2.1", 4711)
-_HOPS = 1
 
 
 class _Wire:
@@ -51,7 +50,8 @@ class _Intake:
 class Heads:
     """Both readers, as one worker has them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, trusted_hops: int = 1) -> None:
+        self._hops = trusted_hops
         self._cfg = Config()
         for name, value in gunicorn_settings(Settings(max_header_bytes=MAX_HEAD)).items():
             self._cfg.set(name, value)
@@ -62,7 +62,7 @@ class Heads:
             dict(flask_door.INGEST),
             room=BodyRoom(MAX_UPLOAD),
             max_upload_bytes=MAX_UPLOAD,
-            trusted_hops=_HOPS,
+            trusted_hops=trusted_hops,
             cors=flask_door.cors,
         )
         self._flask = flask_door._bare("heads", RecordingSignals())
@@ -98,7 +98,7 @@ class Heads:
         response.start_response("200 OK", [])
         if refused is not None:
             return f"the hot door takes what Flask refuses: {refused!r}"
-        wanted = flask_door._request(environ, b"", _HOPS)
+        wanted = flask_door._request(environ, b"", self._hops)
         read = {
             "path": (taken.path, wanted.path),
             "method": (taken.method, wanted.method),

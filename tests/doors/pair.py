@@ -41,11 +41,14 @@ TENANTS = (
 
 #: What the ledgers of both must agree in at the end.
 _BOOKS = ("balanced", "accepted", "delivered", "deduplicated", "pending")
-#: What follows a case on its connection, to see whether that still carries requests. It is for Flask in both.
-AFTER = b"GET /nothing/after HTTP/1.1\r\nHost: after.test\r\n\r\n"
+#: What follows a case on its connection, to see whether that still carries requests: a refusal is an answer, too, and
+#: the cheapest that there is.
+AFTER = b"\r\n\r\n"
 _DATE = re.compile(rb"(?<=\r\nDate: )[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT(?=\r\n)")
 #: Of linux/netlink.h and linux/sock_diag.h.
 _SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
+#: Of each value that differs, in characters.
+_MOST_SHOWN = 1500
 #: Between two looks whether the server has read, in milliseconds.
 _LOOK_MS = 1
 #: Closes by a reset: the case is over, and no port is held for a minute.
@@ -110,6 +113,10 @@ class Twin:
 
     def _see(self) -> Seen:
         reply = self._admin.send(head(PATH, method="GET", key=None)).must_reply()
+        if "close" == reply.headers["connection"]:
+            # It is going away.
+            self._admin.sock.close()
+            self._admin = Link(self.server.admin_port)
         return msgspec.json.decode(reply.body, type=Seen)
 
     def _talk(self, case: Case) -> tuple[bytes, str]:
@@ -183,10 +190,18 @@ class Pair:
             plain, hot = pool.map(lambda twin: twin.stall(sent), (self.plain, self.hot))
         return plain, hot
 
+    def settle(self) -> None:
+        """Wait until all that was accepted is delivered, and hold that both sinks have the same."""
+        twins = (self.plain, self.hot)
+        ledgers = [{name: twin.server.settled()[name] for name in _BOOKS} for twin in twins]
+        lines = [sorted(twin.server.lines()) for twin in twins]
+        assert ledgers[0] == ledgers[1], f"{ledgers[0]} is not {ledgers[1]}"
+        assert lines[0] == lines[1], f"{set(lines[0]) ^ set(lines[1])} is in one sink alone"
+
     def differences(self, cases: Iterable[Case]) -> list[str]:
         """Put cases to both, and say where they part."""
-        told = ((case, *self.tell(case)) for case in cases)
-        return [explain(case, plain, hot) for case, plain, hot in told if same(plain) != same(hot)]
+        asked = ((case, *self.tell(case)) for case in cases)
+        return [explain(case, plain, hot) for case, plain, hot in asked if same(plain) != same(hot)]
 
 
 def same(told: Told) -> tuple[Any, ...]:
@@ -196,7 +211,7 @@ def same(told: Told) -> tuple[Any, ...]:
 
 def explain(case: Case, plain: Told, hot: Told) -> str:
     """Say what was sent, and where the two part."""
-    lines = [f"the doors differ at {case!r}"]
+    lines = [f"the doors differ at {shortened(case)}"]
     for name, one, other in (
         ("answers", plain.answers, hot.answers),
         ("end", plain.end, hot.end),
@@ -204,13 +219,24 @@ def explain(case: Case, plain: Told, hot: Told) -> str:
         ("counted", plain.seen.counted, hot.seen.counted),
     ):
         if one != other:
-            lines.append(f"{name}, plain: {one!r}\n{name},   hot: {other!r}")
+            lines.append(f"{name}, plain: {shortened(one)}\n{name},   hot: {shortened(other)}")
     return "\n".join(lines)
 
 
+def told(differences: list[str]) -> str:
+    """Show the first differences, and how many there are."""
+    return f"{len(differences)} differences; the first:\n\n" + "\n\n".join(differences[:5])
+
+
+def shortened(value: object) -> str:
+    """Write a value, without the middle of a long one."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN // 2]} … {text[-_MOST_SHOWN // 2 :]}"
+
+
 @contextlib.contextmanager
-def pair(folder: Path, **settings: object) -> Iterator[Pair]:
-    """Serve twice; at the end everything that was accepted lies in both sinks, the same."""
+def running(folder: Path, **settings: object) -> Iterator[Pair]:
+    """Serve twice."""
     toml = f'[routes.sunk]\nsink = "file:%s?fsync=0"\n{TENANTS}'
     with contextlib.ExitStack() as stack:
         twins = []
@@ -233,16 +259,18 @@ def pair(folder: Path, **settings: object) -> Iterator[Pair]:
             twin = Twin(stack.enter_context(server))
             stack.callback(twin.close)
             twins.append(twin)
-        both = Pair(*twins)
-        yield both
-        ledgers = [{name: twin.server.settled()[name] for name in _BOOKS} for twin in twins]
-        lines = [sorted(twin.server.lines()) for twin in twins]
-
-        assert ledgers[0] == ledgers[1], f"{ledgers[0]} is not {ledgers[1]}"
-        assert lines[0] == lines[1], f"{set(lines[0]) ^ set(lines[1])} is in one sink alone"
+        yield Pair(*twins)
         for twin in twins:
-            assert not twin.server.logged("internal.error")
+            assert not twin.server.logged("internal.error"), twin.server.tail()
             assert not [line for line in twin.server.log if line.get("message") == "a connection failed"]
+
+
+@contextlib.contextmanager
+def pair(folder: Path, **settings: object) -> Iterator[Pair]:
+    """Serve twice; at the end everything that was accepted lies in both sinks, the same."""
+    with running(folder, **settings) as both:
+        yield both
+        both.settle()
 
 
 # -- sockets -----------------------------------------------------------------------------------------------
@@ -299,9 +327,9 @@ def _unread(kernel: socket.socket, sock: socket.socket) -> int:
     asked = struct.pack("=BBBxI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0xFFFFFFFF)
     asked += places + struct.pack("=Iq", 0, -1)
     kernel.send(struct.pack("=IHHII", 16 + len(asked), _SOCK_DIAG_BY_FAMILY, 1, 0, 0) + asked)
-    told = kernel.recv(65536)
+    reply = kernel.recv(65536)
     # Without an answer of that kind there is no such socket any more.
-    if struct.unpack_from("=H", told, 4) != (_SOCK_DIAG_BY_FAMILY,):
+    if struct.unpack_from("=H", reply, 4) != (_SOCK_DIAG_BY_FAMILY,):
         return 0
-    (count,) = struct.unpack_from("=I", told, 16 + 56)
+    (count,) = struct.unpack_from("=I", reply, 16 + 56)
     return int(count)

@@ -10,7 +10,7 @@ from tests.doors.heads import Heads
 from tests.doors.pair import Case, Pair
 
 # Both servers are asked over sockets: examples are few here, and the fixture is the same for all.
-few = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+few = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @few
@@ -27,9 +27,9 @@ def test_bytes_changed_by_chance_mean_the_same(doors: Pair, case: Case) -> None:
     doors.agree(case)
 
 
-@pytest.fixture(scope="module", name="heads")
-def _heads() -> Heads:
-    return Heads()
+@pytest.fixture(scope="module", name="heads", params=[0, 1, 2], ids="{} proxies in front".format)
+def _heads(request: pytest.FixtureRequest) -> Heads:
+    return Heads(trusted_hops=request.param)
 
 
 def test_a_head_that_the_hot_door_takes_is_read_by_the_other_in_the_same_way(heads: Heads) -> None:
@@ -37,7 +37,7 @@ def test_a_head_that_the_hot_door_takes_is_read_by_the_other_in_the_same_way(hea
     assert [] == [(data, parted) for data in made.corpus() if (parted := heads.differ(data))]
 
 
-@settings(few, max_examples=1000)
+@few
 @given(case=made.changed())
 def test_a_changed_head_that_the_hot_door_takes_is_read_by_the_other_in_the_same_way(heads: Heads, case: Case) -> None:
     """Far more of them than could be asked over sockets."""
