@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-inp
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system chaos soak fuzz bench fmt check green image clean
+.PHONY: help run test test-system chaos soak fuzz bench bench-memory fmt check green image clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,8 +34,11 @@ soak: .venv/.test ## the same, of killed workers and reloads alone
 fuzz: .venv/.fuzz ## look for bytes that tell the hot door from Flask's; SECONDS=600 and SEED=7 say how long and which
 	@$(BIN)/python -m tests.doors.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-bench: .venv/.run ## measure this machine and print the table of performance
+bench: .venv/.run ## measure on this machine: rates, latencies, curves (plots in docs/bench), overload; six minutes
 	@$(BIN)/python -m bench
+
+bench-memory: .venv/.run ## ten minutes of full load, and whether a worker's memory stays flat; a plot in docs/bench
+	@$(BIN)/python -m bench --only memory --seconds 600
 
 fmt: .venv/.test ## format, and mend what can be mended
 	@$(BIN)/ruff check --quiet --fix-only .

@@ -10,6 +10,7 @@ Under the launcher they were read before, and lie in an open file that the maste
 # mypy: ignore-errors
 # gunicorn reads it as a script, and its hooks have gunicorn's shapes, for which there are no types.
 
+import gc
 import json
 import logging
 import os
@@ -83,6 +84,8 @@ def post_fork(server, worker):
     """Let a worker that is told to stop while it starts stop at once: the master's handler would swallow the signal."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
+    # What a worker loads stays: to look through it for what may go takes a tenth of the start.
+    gc.disable()
     if _LAUNCHED and worker.age > server.cfg.workers:
         # It replaces one that died. Code that has been broken since must not end the master, and its siblings with it,
         # as gunicorn has it: the worker ends with a status that means nothing to the master, and is replaced in turn.
@@ -92,6 +95,9 @@ def post_fork(server, worker):
 def post_worker_init(worker):
     """Start what lives in a worker: it is forked, patched and has its application, and accepts nothing yet."""
     worker.wsgi.runtime.start()
+    # Nor is it looked through later: that would hold up every request of the moment for 30 ms.
+    gc.freeze()
+    gc.enable()
 
 
 def worker_exit(server, worker):

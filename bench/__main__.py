@@ -1,11 +1,12 @@
 """
-`python -m bench`: measure, print the table, end with 1 if an event was lost.
+`python -m bench`: measure, print the tables, draw the plots, end with 1 if an event was lost.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 from typing import NoReturn
@@ -13,66 +14,115 @@ from typing import NoReturn
 import click
 import msgspec
 
-from bench import overload, overload_table
-from bench.load import LoadError
-from bench.run import Plan, Report, run
-from bench.servers import ServerError
+from bench import memory, overload, overload_table, pace, scaling, scaling_table, targets
+from bench.cell import Plan
+from bench.links import LoadError
+from bench.plots import draw
+from bench.run import Report, run
+from bench.servers import ROOT, ServerError
 from bench.table import render
 from bench.uploads import Case
 
 CASES = (
     *(Case(events, encoding) for events in (1, 5, 50, 100) for encoding in ("plain", "gzip")),
-    # Answers that wait for the sink overlap more: they need more devices at once.
+    # Answers that wait for the sink overlap more: they need more devices at once, and so does what they are held to.
+    Case(5, connections=64),
     Case(5, connections=64, ack="sink"),
 )
-PARTS = ("throughput", "overload")
-QUICK = (Case(5), Case(100), Case(5, "gzip"), Case(5, connections=64, ack="sink"))
+PARTS = ("throughput", "pace", "scaling", "memory", "overload")
+PLOTS = ROOT / "docs" / "bench"
+QUICK = (Case(5), Case(100), Case(5, "gzip"), Case(5, connections=64), Case(5, connections=64, ack="sink"))
+QUICK_RANGES = scaling.Ranges((1, 10, 100), (1, 32, 256), (1, 100), (1, 2))
+#: How long each cell is measured, in seconds: that all parts together take six minutes.
+SECONDS, QUICK_SECONDS = 2.5, 1.0
+#: A point of a curve, in parts of a cell: its neighbours say whether it is an accident.
+_POINT_PART = 0.6
+MEMORY_S, QUICK_MEMORY_S = 30.0, 5.0
 
 
 class Results(msgspec.Struct, frozen=True):
     """What `--json` writes: the parts that were run."""
 
-    throughput: Report | None
-    overload: overload.Overload | None
+    throughput: Report | None = None
+    pace: pace.Pace | None = None
+    scaling: scaling.Scaling | None = None
+    memory: memory.Memory | None = None
+    overload: overload.Overload | None = None
+    targets: list[targets.Target] = []
 
     @property
     def problems(self) -> list[str]:
         """Say what a result must not have, of all parts."""
-        return [problem for part in (self.throughput, self.overload) if part is not None for problem in part.problems]
+        parts = (self.throughput, self.pace, self.scaling, self.memory, self.overload)
+        return [problem for part in parts if part is not None for problem in part.problems]
+
+    def tables(self) -> Iterator[str]:
+        """Render the parts that were run."""
+        if self.throughput is not None:
+            yield render(self.throughput)
+        if self.pace is not None:
+            yield pace.render(self.pace)
+        if self.scaling is not None:
+            yield scaling_table.render(self.scaling)
+        if self.memory is not None:
+            yield memory.render(self.memory)
+        if self.overload is not None:
+            yield overload_table.render(self.overload)
+        if any(target.measured is not None for target in self.targets):
+            yield targets.render(self.targets)
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(min=0.1), help="How long each cell is measured (4; quick: 1).")
-@click.option("--quick", is_flag=True, help="Four cases, one round: under half a minute, and not to be quoted.")
-@click.option("--only", type=click.Choice(PARTS), help="One part of it: the rates, or what happens above them.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    help="How long each cell is measured (2.5; quick: 1); all of memory (30).",
+)
+@click.option("--quick", is_flag=True, help="Few cases, one round: under two minutes, and not to be quoted.")
+@click.option("--only", type=click.Choice(PARTS), help="One part of it.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all numbers there.")
-def main(seconds: float | None, quick: bool, only: str | None, json_file: Path | None) -> None:
+@click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Draw there, and not in docs/bench.")
+def main(seconds: float | None, quick: bool, only: str | None, json_file: Path | None, plots: Path | None) -> None:
     """Measure Collector against an empty application on stock gunicorn, and print tables in Markdown."""
     # As for Ctrl-C: what was started is ended, and the folder in memory removed.
     signal.signal(signal.SIGTERM, _end)
     began = monotonic()
-    plan = Plan(QUICK, seconds or 1.0, 0.5, 1) if quick else Plan(CASES, seconds or 4.0, 1.0, 2)
 
     def tell(text: str) -> None:
         click.echo(f"[{monotonic() - began:4.0f} s] {text}", err=True)
 
     try:
-        results = Results(
-            run(plan, tell) if only in {None, "throughput"} else None,
-            overload.run(plan, tell) if only in {None, "overload"} else None,
-        )
+        results = _measure(only, tell, quick=quick, seconds=seconds)
     except (ServerError, LoadError, OSError) as error:
         click.echo(f"The run failed: {error}", err=True)
         sys.exit(1)
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2) + b"\n")
-    if results.throughput is not None:
-        click.echo(render(results.throughput))
-    if results.overload is not None:
-        click.echo(overload_table.render(results.overload))
+    for text in results.tables():
+        click.echo(text)
+    # A quick run is not to be looked at later.
+    if plots is not None or not quick:
+        # Half a minute of memory is no plot, and would lie over the one of ten.
+        for file in draw(plots or PLOTS, results.scaling, results.memory if only == "memory" else None):
+            tell(f"drawn: {file}")
     for problem in results.problems:
         click.echo(problem, err=True)
     sys.exit(bool(results.problems))
+
+
+def _measure(only: str | None, tell: Callable[[str], None], *, quick: bool, seconds: float | None) -> Results:
+    cell_s = seconds or (QUICK_SECONDS if quick else SECONDS)
+    plan = Plan(QUICK, cell_s, 0.5, 1) if quick else Plan(CASES, cell_s, 0.5, 2)
+    points = msgspec.structs.replace(plan, cases=[], seconds=cell_s * _POINT_PART, rounds=1)
+    wanted = {only} if only else {*PARTS}
+    throughput = run(plan, tell) if "throughput" in wanted else None
+    paced = pace.run(plan, tell) if "pace" in wanted else None
+    curves = scaling.run(points, tell, QUICK_RANGES if quick else None) if "scaling" in wanted else None
+    alone_s = seconds if only == "memory" else None
+    grown = memory.run(alone_s or (QUICK_MEMORY_S if quick else MEMORY_S), tell) if "memory" in wanted else None
+    storms = overload.run(plan, tell) if "overload" in wanted else None
+    judged = targets.targets(throughput, paced, curves, grown)
+    return Results(throughput, paced, curves, grown, storms, judged)
 
 
 def _end(number: int, _frame: object) -> NoReturn:

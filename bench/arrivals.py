@@ -10,27 +10,23 @@ from __future__ import annotations
 import errno
 import math
 import re
-import resource
 import select
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from time import perf_counter, process_time
 
 import msgspec
 
-from bench.load import LoadError, at_part, is_whole, no_collection, status_of
+from bench.links import CLOSE, OK, READ_BYTES, LoadError, files_for, is_whole, status_of
+from bench.load import at_part, no_collection
 
 #: A request that has no answer after this long has none, in seconds.
 PATIENCE_S = 5.0
-_READ_BYTES = 64 * 1024
-_OK = b"HTTP/1.1 200 "
 _RETRY = re.compile(rb"\r\nretry-after: ?([1-5])\r\n", re.IGNORECASE)
-_CLOSE = b"\r\nconnection: close\r\n"
-#: The kernel is asked at least so often, in seconds, and files beside connections.
-_STEP_S, _SPARE_FILES = 0.001, 128
+#: The kernel is asked at least so often, in seconds.
+_STEP_S = 0.001
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -90,25 +86,10 @@ def arrive(
     """Send the requests in turn as the offer says; when this returns, none waits for its answer."""
     generator = _Arrivals(address, requests, offer, expected)
     try:
-        with no_collection(), _files(offer.connections):
+        with no_collection(), files_for(offer.connections):
             return generator.run(seconds, warm_up_s)
     finally:
         generator.close()
-
-
-@contextmanager
-def _files(connections: int) -> Iterator[None]:
-    """Let this process hold so many connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _SPARE_FILES
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        yield
-        return
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class _Visit:
@@ -223,7 +204,7 @@ class _Arrivals:
 
     def _receive(self, visit: _Visit) -> None:
         try:
-            data = visit.socket.recv(_READ_BYTES)
+            data = visit.socket.recv(READ_BYTES)
         except OSError as error:
             self._fail(visit, type(error).__name__)
             return
@@ -241,7 +222,7 @@ class _Arrivals:
 
     def _note(self, visit: _Visit) -> None:
         answer = visit.come
-        if answer.startswith(_OK) and self._expected in answer:
+        if answer.startswith(OK) and self._expected in answer:
             self._accepted += 1
             self._latencies_s.append(perf_counter() - visit.since)
             return
@@ -252,7 +233,7 @@ class _Arrivals:
             self._wrong[status] += 1
 
     def _finish(self, visit: _Visit) -> None:
-        if self._offer.fresh or visit.unsent or _CLOSE in visit.come.lower():
+        if self._offer.fresh or visit.unsent or CLOSE in visit.come.lower():
             self._drop(visit)
             return
         del self._busy[visit.fd]

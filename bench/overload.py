@@ -5,9 +5,6 @@ Overload: is it fair, is a refusal cheap, and does the service stay alive when f
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,9 +15,9 @@ import msgspec
 from bench import proc
 from bench.account import Account, Ledger, await_delivery, settle, take_stock
 from bench.arrivals import Harvest, Offer, arrive
+from bench.cell import DELIVERY_PATIENCE_S, Cell, Plan, measure, read_ledger, room
 from bench.probe import beside
-from bench.run import DELIVERY_PATIENCE_S, PREFIX, SHM, SHM_BYTES, Cell, Plan, measure, measure_collector
-from bench.servers import CollectorServer, ServerError, collector, get, reference
+from bench.servers import CollectorServer, collector, reference
 from bench.uploads import Case, requests
 
 CASE = Case(5)
@@ -106,17 +103,14 @@ def name(storm: Storm) -> str:
 
 def run(plan: Plan, tell: Callable[[str], None]) -> Overload:
     """Measure; `tell` hears how far it is. Of the plan, the cases and the rounds are not asked. Raises ServerError."""
-    if shutil.disk_usage(SHM).free < SHM_BYTES:
-        raise ServerError(f"{SHM} has less than {SHM_BYTES >> 30} GiB free: the spool and the sink of this run need it")
     cores, uploads = proc.choose_cores(), requests(CASE)
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=SHM) as name_, ExitStack() as stack:
-        folder = Path(name_)
+    with room() as folder, ExitStack() as stack:
         theirs = stack.enter_context(reference(folder / "reference", cores.server))
         ours = stack.enter_context(collector(folder / "collector", cores.server))
         stack.enter_context(proc.pinned(cores.load))
         tell("fairness: the reference, then Collector")
         cell_theirs, _ = measure(theirs, CASE, uploads, plan, cores)
-        cell = measure_collector(ours, CASE, uploads, plan, cores)
+        cell, _ = measure(ours, CASE, uploads, plan, cores)
         tell("the health check of an idle server")
         calm = _calm(ours, plan)
         tell("what it can do with a connection for each upload")
@@ -137,7 +131,7 @@ def _calm(server: CollectorServer, plan: Plan) -> Harvest:
 
 
 def _sustainable(server: CollectorServer, uploads: Sequence[bytes], plan: Plan) -> float:
-    before = _ledger(server)
+    before = read_ledger(server)
     harvest = arrive(
         server.address, uploads, _CLOSED, seconds=plan.seconds / 2, warm_up_s=plan.warm_up_s, expected=_expected()
     )
@@ -155,15 +149,15 @@ def _storm(
     accepted_cpu_us: float,
 ) -> Storm:
     """Let too much come, and ask for the health meanwhile."""
-    before, began = _ledger(server), monotonic()
-    cpu_s, core_s = proc.cpu_s(server.worker), proc.core_busy_s(cores.server)
+    before, began = read_ledger(server), monotonic()
+    cpu_s, core_s = proc.cpu_s(*server.workers), proc.core_busy_s(cores.server)
     seconds = 2 * plan.seconds
     with beside(server.admin, HEALTH, per_s=PROBES_PER_S, seconds=seconds, after_s=plan.warm_up_s) as probe:
         harvest = arrive(
             server.address, uploads, offer, seconds=seconds, warm_up_s=plan.warm_up_s, expected=_expected()
         )
         pulse = probe.result()
-    others_s = proc.core_busy_s(cores.server) - core_s - (proc.cpu_s(server.worker) - cpu_s)
+    others_s = proc.core_busy_s(cores.server) - core_s - (proc.cpu_s(*server.workers) - cpu_s)
     others_busy = max(0.0, others_s / (monotonic() - began))
     account = _settle(server, before, harvest)
     refusal_us = _refusal_us(server, cpu_s, harvest, accepted_cpu_us)
@@ -175,8 +169,8 @@ def _refusals(
 ) -> Refusals:
     """Keep a server busy that refuses whatever must wait."""
     offer = Offer(math.inf, CASE.connections, fresh=False)
-    with collector(folder / "touchy", cores.server, **_TOUCHY) as server:
-        before, cpu_s = _ledger(server), proc.cpu_s(server.worker)
+    with collector(folder / "touchy", cores.server, others=_TOUCHY) as server:
+        before, cpu_s = read_ledger(server), proc.cpu_s(*server.workers)
         harvest = arrive(
             server.address, uploads, offer, seconds=plan.seconds, warm_up_s=plan.warm_up_s, expected=_expected()
         )
@@ -186,7 +180,7 @@ def _refusals(
 
 def _refusal_us(server: CollectorServer, cpu_before_s: float, harvest: Harvest, accepted_cpu_us: float) -> float:
     """Share what the worker used since, less its accepted uploads, among those that it refused."""
-    rest_us = (proc.cpu_s(server.worker) - cpu_before_s) * 1e6 - harvest.acknowledged * accepted_cpu_us
+    rest_us = (proc.cpu_s(*server.workers) - cpu_before_s) * 1e6 - harvest.acknowledged * accepted_cpu_us
     return max(0.0, rest_us) / max(1, harvest.turned_away)
 
 
@@ -194,16 +188,9 @@ def _expected() -> bytes:
     return f'"accepted":{CASE.events},"rejected":[],"ack":"{CASE.ack}"'.encode()
 
 
-def _ledger(server: CollectorServer) -> Ledger:
-    status, body = get(server.admin, "/ledger")
-    if status != 200:
-        raise ServerError(f"/ledger answered {status}: {body[:500]!r}")
-    return msgspec.json.decode(body, type=Ledger)
-
-
 def _settle(server: CollectorServer, before: Ledger, harvest: Harvest) -> Account:
     """Hold what was acknowledged against the ledger and the sink; an upload without an answer may be there, or not."""
-    after = await_delivery(lambda: _ledger(server), DELIVERY_PATIENCE_S)
+    after = await_delivery(lambda: read_ledger(server), DELIVERY_PATIENCE_S)
     unanswered = (after.accepted - before.accepted) // CASE.events - harvest.acknowledged
     uploads = harvest.acknowledged + min(max(0, unanswered), harvest.unknown)
     return settle(before, after, take_stock(server.sink), uploads=uploads, events=CASE.events)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic, sleep
 
 import msgspec
 
@@ -19,15 +20,33 @@ _RESET_PEAK = "5"
 #: Of a line of /proc/stat: idle and iowait. All else but `guest`, which `user` holds already, is work.
 _IDLE = (3, 4)
 _KINDS = 8
+#: Idle is who uses less than this part of a core for so many seconds: longer than the second between two looks at
+#: the settings.
+_IDLE_S, _IDLE_PART = 1.25, 0.1
 _PACKAGES = ("gunicorn", "gunicorn_h1c", "gevent", "flask")
 
 
 class Cores(msgspec.Struct, frozen=True):
-    """Where the server and the load run; `shared` says why that is not a whole core each, or nothing."""
+    """
+    Where the server and the load run; `shared` says why that is not a whole core each, or nothing.
+
+    `more` are further cores of the server, for more than one worker.
+    """
 
     server: int
     load: int
     shared: str = ""
+    more: tuple[int, ...] = ()
+
+    @property
+    def servers(self) -> tuple[int, ...]:
+        """Return all cores of the server."""
+        return (self.server, *self.more)
+
+    @property
+    def loads(self) -> tuple[int, ...]:
+        """Return where the load may run: among the server's cores it goes wherever there is room."""
+        return self.servers if self.load in self.servers else (self.load,)
 
 
 def choose_cores() -> Cores:
@@ -43,6 +62,22 @@ def choose_cores() -> Cores:
     return Cores(server, allowed[1], "the two cores are two threads of one: each slows the other down")
 
 
+def choose_cores_of_two() -> Cores | None:
+    """Choose two cores for two workers and a third for the load, of which no two are threads of one, if there are."""
+    allowed = sorted(os.sched_getaffinity(0))
+    apart: list[int] = []
+    for core in allowed:
+        if not _twins(core).intersection(apart):
+            apart.append(core)
+    if len(apart) > 2:
+        return Cores(apart[0], apart[2], more=(apart[1],))
+    if len(allowed) == 1:
+        return None
+    first, second = (apart if len(apart) == 2 else allowed)[:2]
+    threads = "" if len(apart) == 2 else ", which are two threads of one"
+    return Cores(first, second, f"the load generator shares the two cores{threads}", (second,))
+
+
 def _twins(core: int) -> set[int]:
     """Return the threads of the same physical core; unknown ones are none."""
     with suppress(OSError, ValueError):
@@ -53,10 +88,10 @@ def _twins(core: int) -> set[int]:
 
 
 @contextmanager
-def pinned(core: int) -> Iterator[None]:
-    """Run on this core alone; what is started inside stays there."""
+def pinned(*cores: int) -> Iterator[None]:
+    """Run on these cores alone; what is started inside stays there."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -68,32 +103,58 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def cpu_s(pid: int) -> float:
-    """Return the CPU time that a process has used, user and system, in seconds."""
+def cpu_s(*pids: int) -> float:
+    """Return the CPU time that processes have used, user and system, in seconds."""
+    return sum(map(_ticks, pids)) * _TICK_S
+
+
+def _ticks(pid: int) -> int:
     # The name, in brackets, may hold spaces and brackets.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * _TICK_S
+    return int(fields[11]) + int(fields[12])
 
 
-def core_busy_s(core: int) -> float:
-    """Return how long a core has worked since the boot, for anybody, in seconds; what a hypervisor took counts."""
+def await_idle(*pids: int, patience_s: float) -> bool:
+    """Wait until processes have nearly nothing to do, which a server may not be when it is ready; tell whether so."""
+    deadline, used_s = monotonic() + patience_s, cpu_s(*pids)
+    while monotonic() < deadline:
+        sleep(_IDLE_S)
+        before_s, used_s = used_s, cpu_s(*pids)
+        if used_s - before_s <= _IDLE_PART * _IDLE_S:
+            return True
+    return False
+
+
+def core_busy_s(*cores: int) -> float:
+    """Return how long cores have worked since the boot, for anybody, in seconds; what a hypervisor took counts."""
+    names, ticks = {f"cpu{core}" for core in cores}, 0
     for line in Path("/proc/stat").read_text().splitlines():
         name, *times = line.split()
-        if name == f"cpu{core}":
-            return sum(int(time) for n, time in enumerate(times[:_KINDS]) if n not in _IDLE) * _TICK_S
-    return 0.0
+        if name in names:
+            ticks += sum(int(time) for n, time in enumerate(times[:_KINDS]) if n not in _IDLE)
+    return ticks * _TICK_S
 
 
-def reset_peak(pid: int) -> None:
-    """Begin the peak of the resident set anew; a kernel that can't goes on with the old one."""
-    with suppress(OSError):
-        Path(f"/proc/{pid}/clear_refs").write_text(_RESET_PEAK)
+def reset_peak(*pids: int) -> None:
+    """Begin the peak of the resident sets anew; a kernel that can't goes on with the old one."""
+    for pid in pids:
+        with suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text(_RESET_PEAK)
 
 
-def peak_bytes(pid: int) -> int:
-    """Return the peak of the resident set (VmHWM)."""
+def peak_bytes(*pids: int) -> int:
+    """Return the highest peak of the resident sets (VmHWM)."""
+    return max(_status_bytes(pid, "VmHWM") for pid in pids)
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident set of this moment (VmRSS), what is shared with other processes included."""
+    return _status_bytes(pid, "VmRSS")
+
+
+def _status_bytes(pid: int, field: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     return 0
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,7 +19,7 @@ from time import monotonic, sleep
 import msgspec
 
 from bench import proc
-from bench.uploads import KEY, TENANT
+from bench.uploads import key, names
 
 ROOT = Path(__file__).resolve().parent.parent
 _HOST = "127.0.0.1"
@@ -28,16 +28,17 @@ _PATIENCE_S = 40.0
 _POLL_S = 0.05
 #: What the shipped tmpfs-mounts.json leaves for the spool: 90 % of 512 MiB.
 _SPOOL_BYTES = "460 MiB"
-#: A rate that no run reaches, so that quotas are counted and refuse nobody; and a second tenant, or nothing would be
+#: A rate that no run reaches, so that quotas are counted and refuse nobody; and another tenant, or nothing would be
 #: shared.
-_TENANTS = """
-[tenants.{tenant}]
+_TENANT = """
+[tenants.{name}]
 keys = ["{digest}"]
 events_per_s = 10_000_000
 bytes_per_s = "16 GiB"
-
+"""
+_IDLE = """
 [tenants.idle]
-keys = ["{idle}"]
+keys = ["{digest}"]
 """
 
 
@@ -46,11 +47,11 @@ class ServerError(Exception):
 
 
 class Server(msgspec.Struct, frozen=True):
-    """One that runs: where it listens, and the worker that does the work."""
+    """One that runs: where it listens, and the workers that do the work."""
 
     name: str
     address: tuple[str, int]
-    worker: int
+    workers: tuple[int, ...]
 
 
 class CollectorServer(Server, frozen=True):
@@ -61,44 +62,48 @@ class CollectorServer(Server, frozen=True):
 
 
 @contextmanager
-def reference(folder: Path, core: int) -> Iterator[Server]:
+def reference(folder: Path, *cores: int, workers: int = 1) -> Iterator[Server]:
     """Run `bench.reference` on stock gunicorn, with its own choice of a parser, until the block is left."""
     folder.mkdir()
     (port,) = _free_ports(1)
-    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gevent", "--workers", "1",
+    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gevent", "--workers", str(workers),
                "--bind", f"{_HOST}:{port}", "--worker-tmp-dir", str(folder), "--no-control-socket",
                "bench.reference:app"]  # fmt: skip
-    with _running("reference", command, {}, folder, core, (_HOST, port)) as worker:
-        yield Server("reference", (_HOST, port), worker)
+    with _running("reference", command, {}, folder, cores, (_HOST, port), workers=workers) as pids:
+        yield Server("reference", (_HOST, port), pids)
 
 
 @contextmanager
-def collector(folder: Path, core: int, **others: str) -> Iterator[CollectorServer]:
+def collector(
+    folder: Path, *cores: int, workers: int = 1, tenants: int = 1, others: Mapping[str, str] | None = None
+) -> Iterator[CollectorServer]:
     """
     Run `collector serve` with authentication, quota, shares, spool, ledger, flusher and a `file:` sink.
 
-    `others` are settings beside these or instead of them, named as the variables are, without COLLECTOR_ and small.
+    Of its tenants `names(tenants)` upload, and one more never does. `others` are settings beside these or instead of
+    them, named as the variables are, without COLLECTOR_ and small.
     """
     folder.mkdir()
     port, admin_port = _free_ports(2)
     settings = folder / "collector.toml"
-    digest, idle = (sha256(key.encode()).hexdigest() for key in (KEY, "idle-key"))
-    settings.write_text(_TENANTS.format(tenant=TENANT, digest=digest, idle=idle))
+    known = "".join(_TENANT.format(name=name, digest=_digest(name)) for name in names(tenants))
+    settings.write_text(known + _IDLE.format(digest=_digest("idle")))
     environ = {
         "COLLECTOR_BIND": f"{_HOST}:{port}",
         "COLLECTOR_ADMIN_BIND": f"{_HOST}:{admin_port}",
-        "COLLECTOR_WORKERS": "1",
+        "COLLECTOR_WORKERS": str(workers),
         "COLLECTOR_CONFIG": str(settings),
         "COLLECTOR_SPOOL_DIR": str(folder / "spool"),
         "COLLECTOR_SPOOL_BYTES": _SPOOL_BYTES,
         "COLLECTOR_SINK": f"file:{folder / 'sink'}",
         # Nothing is measured while it ends.
         "COLLECTOR_LAME_DUCK_S": "0",
-        **{f"COLLECTOR_{name.upper()}": value for name, value in others.items()},
+        **{f"COLLECTOR_{name.upper()}": value for name, value in (others or {}).items()},
     }
     command = [sys.executable, "-m", "collector", "serve"]
-    with _running("Collector", command, environ, folder, core, (_HOST, admin_port), ready="/readyz") as worker:
-        yield CollectorServer("Collector", (_HOST, port), worker, (_HOST, admin_port), folder / "sink")
+    admin = (_HOST, admin_port)
+    with _running("Collector", command, environ, folder, cores, admin, workers=workers, ready="/readyz") as pids:
+        yield CollectorServer("Collector", (_HOST, port), pids, admin, folder / "sink")
 
 
 def get(address: tuple[str, int], path: str) -> tuple[int, bytes]:
@@ -129,16 +134,18 @@ def _running(
     command: Sequence[str],
     environ: Mapping[str, str],
     folder: Path,
-    core: int,
+    cores: Sequence[int],
     address: tuple[str, int],
+    *,
+    workers: int,
     ready: str = "/",
-) -> Iterator[int]:
-    """Start a server on its core, give its only worker's id when it is ready, and end it."""
+) -> Iterator[tuple[int, ...]]:
+    """Start a server on its cores, give the ids of its workers when all are there, and end it."""
     words = folder / "output"
     # Only what is said here: the caller's COLLECTOR_* variables are no part of the measurement, nor is his
     # gunicorn.conf.py, so the server runs in a folder of its own.
     inherited = {variable: os.environ[variable] for variable in ("PATH", "LANG", "HOME") if variable in os.environ}
-    with words.open("wb") as output, proc.pinned(core):
+    with words.open("wb") as output, proc.pinned(*cores):
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -149,7 +156,7 @@ def _running(
         )
     try:
         _await_ready(name, process, address, ready, words)
-        yield _worker(process.pid)
+        yield _await_workers(name, process.pid, workers, words)
         process.terminate()
         try:
             process.wait(_PATIENCE_S)
@@ -175,6 +182,10 @@ def _await_ready(name: str, process: subprocess.Popen[bytes], address: tuple[str
     raise ServerError(f"{name} is not ready after {_PATIENCE_S:.0f} s; its last words:\n{_tail(words)}")
 
 
+def _digest(name: str) -> str:
+    return sha256(key(name).encode()).hexdigest()
+
+
 def _tail(words: Path) -> str:
     return words.read_text(errors="replace")[-2000:]
 
@@ -186,10 +197,16 @@ def _below(pid: int) -> Iterator[int]:
         yield from _below(child)
 
 
-def _worker(pid: int) -> int:
-    """Find the only worker: below gunicorn's master, which is the first process or the launcher's only child."""
-    *_, worker = _below(pid)
-    return worker
+def _await_workers(name: str, pid: int, count: int, words: Path) -> tuple[int, ...]:
+    """Find the workers, which have nobody below them, once there are so many; the first of them may be ready alone."""
+    deadline = monotonic() + _PATIENCE_S
+    while monotonic() < deadline:
+        with suppress(FileNotFoundError):  # one has ended meanwhile
+            found = tuple(one for one in _below(pid) if not proc.children(one))
+            if len(found) == count:
+                return found
+        sleep(_POLL_S)
+    raise ServerError(f"{name} has no {count} workers after {_PATIENCE_S:.0f} s; its last words:\n{_tail(words)}")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
-from bench.run import Cell, Report, Row, best
+from bench.cell import Cell
+from bench.run import Report, Row, best
 from bench.uploads import EVENT_BYTES, POOL_UPLOADS
 
 #: A generator this busy may be what holds the rate down.

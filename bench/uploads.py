@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import random
+from itertools import cycle
 from typing import Any
 
 import msgspec
@@ -16,8 +17,6 @@ POOL_UPLOADS = 512
 _POOL_EVENTS = 4096
 #: What an event begins with: {"id":"…36…"
 _ID_BYTES = 44
-TENANT = "bench"
-KEY = "bench-key"
 PATH = "/v1/events"
 
 #: What SDKs use unless they are told otherwise.
@@ -98,17 +97,29 @@ def bodies(events: int, encoding: str, *, seed: int, count: int = POOL_UPLOADS) 
     return [gzip.compress(body, _GZIP_LEVEL, mtime=0) for body in plain] if encoding == "gzip" else plain
 
 
-def requests(case: Case, *, seed: int = 1) -> list[bytes]:
-    """Render the requests of a case, whole, as an SDK sends them."""
+def names(tenants: int) -> list[str]:
+    """Name so many tenants."""
+    return [f"bench-{n}" for n in range(1, tenants + 1)]
+
+
+def key(tenant: str) -> str:
+    """Return what a tenant's devices show."""
+    return f"key-of-{tenant}"
+
+
+def requests(case: Case, *, seed: int = 1, tenants: int = 1) -> list[bytes]:
+    """Render the requests of a case, whole, as an SDK sends them; the tenants take turns, each at least once."""
     head = (
         f"POST {PATH} HTTP/1.1\r\nHost: collector.example.com\r\nUser-Agent: device-sdk/3.2 (Android 14)\r\n"
-        f"Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\nAccept: */*\r\n"
+        f"Content-Type: application/json\r\nAccept: */*\r\n"
     )
     if case.encoding != "plain":
         head += f"Content-Encoding: {case.encoding}\r\n"
     if case.ack != "spool":
         head += f"Collector-Ack: {case.ack}\r\n"
+    made = bodies(case.events, case.encoding, seed=seed)
+    turns, uploaders = max(len(made), tenants), cycle(names(tenants))
     return [
-        f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-        for body in bodies(case.events, case.encoding, seed=seed)
+        f"{head}Authorization: Bearer {key(tenant)}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        for body, tenant, _ in zip(cycle(made), uploaders, range(turns), strict=False)
     ]

@@ -12,7 +12,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     One device event, as sent.
 
     `index` is its place in the upload, from 0. `id` is a JSON string token, quotes included, ready to be copied into a
-    line. `body` is the JSON object byte for byte, with line breaks between tokens made spaces. An event is `is_named`
+    line. `body` is the JSON object byte for byte, with line breaks between tokens made spaces; it may be a `Raw` of
+    msgspec's, a slice that holds the whole upload. An event is `is_named`
     when whoever sent it says who it is, so that sent again it has the same id; else its id is like no other.
     """
 

@@ -5,7 +5,6 @@ UUIDs of version 7 (RFC 9562): ids that sort by the time of their making.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 
 from collector.clock import Clock
@@ -13,8 +12,6 @@ from collector.clock import Clock
 _RANDOM_BITS = 74  # rand_a (12) and rand_b (62), used as one number
 _TIME_MASK = (1 << 48) - 1
 _RAND_B_MASK = (1 << 62) - 1
-_VERSION = 7 << 76
-_VARIANT = 1 << 63
 #: A new millisecond starts in the lower half of the random range, so that counting on from there has room.
 _SEED_MASK = (1 << (_RANDOM_BITS - 1)) - 1
 #: Within a millisecond a call steps on by up to 2^48: 2^25 calls fit, and two processes forked with the same
@@ -28,14 +25,13 @@ class Uuid7:
 
     Time and the 74 free bits are kept as one number that only grows (RFC 9562, 6.2, method 2). A clock that
     goes back, or stands, leaves the time part where it was; a full random range carries into it. `clock` gives
-    microseconds; `random_bytes(n)` is a source such as `os.urandom`. Threads may share one.
+    microseconds; `random_bytes(n)` is a source such as `os.urandom`. Not for several threads.
     """
 
     def __init__(self, clock: Clock, random_bytes: Callable[[int], bytes] = os.urandom) -> None:
         self._clock = clock
         self._random_bytes = random_bytes
         self._last = -1
-        self._lock = threading.Lock()
 
     def __call__(self) -> str:
         """Make one: 36 characters, lower case."""
@@ -55,16 +51,15 @@ class Uuid7:
     def _take(self, count: int) -> int:
         """Reserve `count` consecutive numbers and return the first."""
         chance = int.from_bytes(self._random_bytes(10))
-        with self._lock:
-            first = (self._clock.now_us() // 1000 & _TIME_MASK) << _RANDOM_BITS | (chance & _SEED_MASK)
-            if first >> _RANDOM_BITS <= self._last >> _RANDOM_BITS:
-                first = self._last + 1 + (chance & _STEP_MASK)
-            self._last = first + count - 1
-            return first
+        first = (self._clock.now_us() // 1000 & _TIME_MASK) << _RANDOM_BITS | (chance & _SEED_MASK)
+        if first >> _RANDOM_BITS <= self._last >> _RANDOM_BITS:
+            first = self._last + 1 + (chance & _STEP_MASK)
+        self._last = first + count - 1
+        return first
 
 
 def _text(number: int) -> str:
     """Write time (48 bits) and random (74 bits) around the version and the variant."""
-    uuid = (number >> 74) << 80 | _VERSION | (number >> 62 & 0xFFF) << 64 | _VARIANT | number & _RAND_B_MASK
-    digits = f"{uuid:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    time, rand_a, rand_b = number >> _RANDOM_BITS, number >> 62 & 0xFFF, number & _RAND_B_MASK
+    high, low = f"{time >> 16:08x}-{time & 0xFFFF:04x}-7{rand_a:03x}", f"{rand_b & 0xFFFFFFFFFFFF:012x}"
+    return f"{high}-{0x8000 | rand_b >> 48:04x}-{low}"

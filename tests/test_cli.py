@@ -306,6 +306,15 @@ def test_rehearse_hands_the_settings_over_and_opens_nothing(tmp_path: Path) -> N
     assert [handoff] == list(tmp_path.iterdir())
 
 
+def test_rehearse_loads_what_a_worker_loads_later_than_its_start(tmp_path: Path) -> None:
+    """A reload would go well, and the first look at the metrics would not."""
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError('half installed')")
+    asked = program("rehearse", "--fd", "0", PYTHONPATH=f"{tmp_path}:{ROOT}", PYTHONDONTWRITEBYTECODE="1")
+
+    assert 0 != asked.returncode
+    assert "half installed" in asked.stderr
+
+
 # -- ledger ------------------------------------------------------------------------------------------------
 
 

@@ -69,6 +69,20 @@ class Gate:
 
     def open(self, lag_s: float = 0.0) -> Verdict:
         """Say whether any upload may come in now, if it waits `lag_s` for its turn: asked before a body is read."""
+        spool = self._spool
+        used = spool.used_bytes
+        # On the way of every upload, twice and more: all that can close the gate is a number or a flag.
+        if (
+            used < spool.full_at_bytes
+            and used < self.memory.ceiling_bytes
+            and lag_s <= self._max_lag_s
+            and not (self.draining or spool.trouble or self.memory.is_short)
+        ):
+            return ADMITTED
+        return self._closed(lag_s)
+
+    def _closed(self, lag_s: float) -> Verdict:
+        """Say what keeps uploads out."""
         if self.draining:
             return Verdict.refused(
                 Reason.DRAINING, "this server is going away: send again, another one will answer", retry_after_s=1
@@ -90,12 +104,14 @@ class Gate:
         `size_bytes` is what they take in the spool, about; `sent_bytes`, the inflated upload, is what is charged.
         """
         verdict = self.open()
-        if not verdict.admitted:
+        if verdict is not ADMITTED:
             return verdict
-        held = self._spool.used_by.get(tenant.id, 0)
-        free = self._spool.limit_bytes - self._spool.used_bytes
-        limit = free if self._is_sole() else min(free, SHARE_FACTOR * tenant.share * free - held)
-        if size_bytes > limit:
+        spool = self._spool
+        held = spool.used_by.get(tenant.id, 0)
+        free = spool.limit_bytes - spool.used_bytes
+        share = SHARE_FACTOR * tenant.share * free - held
+        if size_bytes > free or (size_bytes > share and not self._is_sole()):
+            limit = free if self._is_sole() else min(free, share)
             return self._backpressure(
                 f"tenant {tenant.id} holds its share of the spool until its sink takes more: send again later",
                 f"{held} bytes wait, {size_bytes} more do not fit",
@@ -159,7 +175,7 @@ class Gate:
 
 
 def _by_rate(tenant: Tenant, wait_s: float) -> Verdict:
-    if wait_s <= 0:
+    if not wait_s:
         return ADMITTED
     return Verdict.refused(
         Reason.OVER_QUOTA,

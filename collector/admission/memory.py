@@ -88,7 +88,8 @@ class Memory:
         self._groups: list[MemoryGroup] | None = None
         self._look_at = 0.0
         self._held_at_look = 0
-        self._allowance_bytes = math.inf
+        #: How many bytes of events this worker may hold until the next look.
+        self.ceiling_bytes = math.inf
         #: Set from the look that finds the mark reached to the one that finds it well undercut.
         self.is_short = False
         #: What was in use of the limit that is the nearest, at the last look.
@@ -106,13 +107,13 @@ class Memory:
         uses = self._uses()
         self.use = min(uses, key=lambda use: use.room_bytes / use.limit_bytes)
         self._held_at_look = self._held()
-        self._allowance_bytes = self.use.room_bytes / self._workers
         if not self.is_short and self.use.room_bytes <= 0:
             self.is_short = True
             self._signals.memory_short(self.use.used_bytes, self.use.limit_bytes, self._held_at_look)
         elif self.is_short and all(use.is_low for use in uses):
             self.is_short = False
             self._signals.memory_recovered(self.use.used_bytes, self.use.limit_bytes)
+        self.ceiling_bytes = self._held_at_look + self.use.room_bytes / self._workers
 
     def _uses(self) -> list[Use]:
         total, available = machine_memory_bytes(self._root)
@@ -136,6 +137,6 @@ class Memory:
                 f"the task is short of memory: {use.used_bytes // _MIB} of {use.limit_bytes // _MIB} MiB are in use, "
                 f"{self._held_at_look // _MIB} MiB of them for this worker's events"
             )
-        if self._held() - self._held_at_look >= self._allowance_bytes:
+        if self._held() >= self.ceiling_bytes:
             return "the task is filling its memory too fast"
         return ""

@@ -42,6 +42,9 @@ ROUNDING_S = 1e-6
 HORIZON_S = 366 * 86_400.0
 
 
+_LOCK = LOCK_EX | LOCK_NB
+
+
 class Quota:
     """
     The meters of all tenants.
@@ -88,46 +91,37 @@ class Quota:
             return 0.0
         if not 0 <= slot < self._slots:
             self._map(slot)
-        is_locked = self._lock(slot)
+        at, tats, now = slot * WORDS, self._tats, self._clock.monotonic()
+        no_debt = now + tenant.burst_s + ROUNDING_S
+        # Keeps other workers from the meter for the µs that a charge takes; the kernel frees it when we die. A worker
+        # that is stopped while it has the lock must not stop the others: after some tries they go on without, and then
+        # a charge may be lost.
+        fd: int = self._fd  # type: ignore[assignment]  # _map has seen that it is open
+        is_locked = self._lock(fd, slot)
         try:
-            return self._charge(slot * WORDS, tenant, events, bytes_)
+            if (tats[at] > no_debt or tats[at + 1] > no_debt) and (wait := self._wait(at, tenant, no_debt)):
+                return wait
+            # A call of max would take longer than all the rest. A NaN from a broken file is not greater, and is gone.
+            if rate := tenant.events_per_s:
+                tat = tats[at]
+                tats[at] = (tat if tat > now else now) + events / rate  # noqa: FURB136 - as said above
+            if rate := tenant.bytes_per_s:
+                tat = tats[at + 1]
+                tats[at + 1] = (tat if tat > now else now) + bytes_ / rate  # noqa: FURB136 - as said above
         finally:
             if is_locked:
-                lockf(self._fd, LOCK_UN, 1, slot)  # type: ignore[arg-type]  # _map has seen that it is open
+                lockf(fd, LOCK_UN, 1, slot)
+        return 0.0
 
-    def _lock(self, slot: int) -> bool:
-        """
-        Keep other workers from a meter for the µs that a charge takes; the kernel frees it when we die.
-
-        A worker that is stopped while it has the lock must not stop the others: after some tries they go on without,
-        and then a charge may be lost.
-        """
+    @staticmethod
+    def _lock(fd: int, slot: int) -> bool:
         for _ in range(LOCK_TRIES):
             try:
-                lockf(self._fd, LOCK_EX | LOCK_NB, 1, slot)  # type: ignore[arg-type]  # as in take
+                lockf(fd, _LOCK, 1, slot)
             except OSError:
                 continue
             return True
         return False
-
-    def _charge(self, at: int, tenant: Tenant, events: int, bytes_: int) -> float:
-        tats, now = self._tats, self._clock.monotonic()
-        events_per_s, bytes_per_s = tenant.events_per_s, tenant.bytes_per_s
-        no_debt = now + tenant.burst_s + ROUNDING_S
-        if tats[at] > no_debt or tats[at + 1] > no_debt:
-            wait = self._wait(at, tenant, no_debt)
-            if wait:
-                return wait
-        # A call of max would take longer than all the rest. A NaN from a broken file is not greater, and is gone.
-        if events_per_s:
-            cost = events / events_per_s
-            tat = tats[at]
-            tats[at] = (tat if tat > now else now) + cost  # noqa: FURB136 - as said above
-        if bytes_per_s:
-            cost = bytes_ / bytes_per_s
-            tat = tats[at + 1]
-            tats[at + 1] = (tat if tat > now else now) + cost  # noqa: FURB136 - as said above
-        return 0.0
 
     def peek(self, slot: int, tenant: Tenant) -> float:
         """Say in how many seconds an upload would be admitted, 0.0 for now, and charge nothing."""
@@ -135,7 +129,10 @@ class Quota:
             return 0.0
         if not 0 <= slot < self._slots:
             self._map(slot)
-        return self._wait(slot * WORDS, tenant, self._clock.monotonic() + tenant.burst_s + ROUNDING_S)
+        at, no_debt = slot * WORDS, self._clock.monotonic() + tenant.burst_s + ROUNDING_S
+        if self._tats[at] > no_debt or self._tats[at + 1] > no_debt:
+            return self._wait(at, tenant, no_debt)
+        return 0.0
 
     def close(self) -> None:
         """Let go of the file, which stays for the other workers; safe to call twice and before `start`."""

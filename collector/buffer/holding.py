@@ -141,15 +141,15 @@ class Holding:
 
     def append(self, segment: Segment, tenant_id: str, payload: bytes, *, events: int, received_us: int) -> Span:
         """Write one upload's lines as one frame and count it; raises SpoolFull or SpoolBroken, and nothing is kept."""
+        ledger, pending = self.ledger, self.pending
         try:
-            account = self.ledger.account(tenant_id)
+            account = ledger.account(tenant_id)
         except OSError as error:
             raise spool_error(error) from error
-        span = segment.append(
-            tenant_id, payload, events=events, accepted=account.accepted + events, received_us=received_us
-        )
-        self.ledger.accept(account, events)
-        self._count(tenant_id, events)
+        accepted = account.accepted + events
+        span = segment.append(tenant_id, payload, events=events, accepted=accepted, received_us=received_us)
+        ledger.accept(account, events)
+        pending[tenant_id] = pending.get(tenant_id, 0) + events
         return span
 
     def count_duplicates(self, tenant_id: str, events: int) -> None:

@@ -36,11 +36,15 @@ class Room:
         self._root = root
         self._bounds = bounds
         self._others_bytes = 0
-        self._adopted_bytes = 0
         self._free_bytes = 0
 
-    def measure(self, mine: Collection[Path], *, adopted_bytes: int) -> None:
-        """Look at the file system and at what the other workers hold; `mine` are this worker's directories."""
+    def measure(self, mine: Collection[Path], *, used_bytes: int, adopted_bytes: int) -> int:
+        """
+        Look at the file system and at what the other workers hold, and return how much this worker may hold.
+
+        That is its part, and never more than there is. `mine` are its directories, in which it holds `used_bytes`, of
+        which it adopted `adopted_bytes`.
+        """
         with contextlib.suppress(OSError):
             self._others_bytes = sum(
                 _segment_bytes(directory) for directory in directories(self._root / "owners") if directory not in mine
@@ -48,13 +52,9 @@ class Room:
             stat = os.statvfs(self._root)
             kept_free = max(_FREE_BYTES, int(stat.f_blocks * stat.f_frsize * _FREE_PART))
             self._free_bytes = stat.f_bavail * stat.f_frsize - kept_free
-        self._adopted_bytes = adopted_bytes
-
-    def limit_bytes(self, used_bytes: int) -> int:
-        """Return how much a worker that holds `used_bytes` may hold: its part, and never more than there is."""
         whole = self._bounds.task_bytes * HIGH_WATERMARK - self._others_bytes
         # What it adopted does not count against its own part: that was the dead worker's part.
-        part = self._bounds.worker_bytes * HIGH_WATERMARK + self._adopted_bytes
+        part = self._bounds.worker_bytes * HIGH_WATERMARK + adopted_bytes
         return max(0, int(min(part, whole, used_bytes + self._free_bytes)))
 
 

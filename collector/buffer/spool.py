@@ -57,11 +57,15 @@ class Spool:
         self._open: dict[str, Segment] = {}
         self._number = 0
         self._probe_at = 0.0
-        self._trouble = ""
+        #: Why the file system refuses, or nothing.
+        self.trouble = ""
         self._room = Room(root, bounds)
         self._adopt_at = self._audit_at = 0.0
         #: Asked before the events of a dead owner, whose directory is locked, go on their way; False: not now.
         self.may_adopt: Callable[[Path], bool] = lambda _: True
+        #: How much this worker may hold, and from where on it counts as full, as of the last tick.
+        self.limit_bytes = 0
+        self.full_at_bytes = 0.0
         #: Bytes held by this worker, in all and by tenant, and bytes that left since the start, by tenant.
         self.used_bytes = 0
         self.used_by: dict[str, int] = {}
@@ -76,7 +80,7 @@ class Spool:
     def tick(self) -> None:
         """Look after the directory: open it if that failed, adopt, retire, measure and audit."""
         now = self._clock.monotonic()
-        if (self._own is None or self._trouble) and now >= self._probe_at:
+        if (self._own is None or self.trouble) and now >= self._probe_at:
             self._probe()
         if now >= self._adopt_at:
             self._adopt_at = now + _ADOPT_EVERY_S
@@ -85,7 +89,9 @@ class Spool:
             self._audit_at = now + _AUDIT_EVERY_S
             self.audit()
         adopted = sum(holding.size for holding in self._adopted)
-        self._room.measure({holding.directory for holding in self._holdings()}, adopted_bytes=adopted)
+        mine = {holding.directory for holding in self._holdings()}
+        self.limit_bytes = self._room.measure(mine, used_bytes=self.used_bytes, adopted_bytes=adopted)
+        self.full_at_bytes = self.limit_bytes * _FULL_PART
 
     def _try_open(self) -> None:
         try:
@@ -109,13 +115,13 @@ class Spool:
 
     def _refuse(self, error: SpoolError) -> None:
         self._probe_at = self._clock.monotonic() + _PROBE_S
-        if not self._trouble:
-            self._trouble = str(error)
-            self._signals.spool_refusing(self._trouble)
+        if not self.trouble:
+            self.trouble = str(error)
+            self._signals.spool_refusing(self.trouble)
 
     def _recover(self) -> None:
-        if self._trouble:
-            self._trouble = ""
+        if self.trouble:
+            self.trouble = ""
             self._signals.spool_recovered()
 
     def close(self) -> None:
@@ -144,21 +150,24 @@ class Spool:
 
         `wanted` says that the answer waits for the sink. Raises SpoolFull or SpoolBroken; then nothing was kept.
         """
-        segment = self.open_segment(route)
+        own, segment = self._own, self._open.get(route)
+        if own is None or segment is None or self.trouble:
+            segment, own = self.open_segment(route), self.mine()
         before = segment.size
         try:
-            span = self.mine().append(segment, tenant_id, payload, events=events, received_us=received_us)
-        except SpoolError as error:
-            self._refuse(error)
-            raise
-        finally:
+            span = own.append(segment, tenant_id, payload, events=events, received_us=received_us)
+        except BaseException as error:
             if not segment.is_open:
                 self._open.pop(route, None)
+            if isinstance(error, SpoolError):
+                self._refuse(error)
+            raise
         grown = segment.size - before
         self.used_bytes += grown
         self.used_by[tenant_id] = self.used_by.get(tenant_id, 0) + grown
-        segment.wanted |= wanted
-        if self._trouble:
+        if wanted:
+            segment.wanted = True
+        if self.trouble:
             self._recover()
         if segment.size >= self.bounds.segment_bytes:
             self.seal(route)
@@ -166,8 +175,8 @@ class Spool:
 
     def open_segment(self, route: str) -> Segment:
         """Return the segment that the next append to a route goes to; raises SpoolFull or SpoolBroken."""
-        if self._trouble and self._clock.monotonic() < self._probe_at:
-            raise SpoolBroken(self._trouble)
+        if self.trouble and self._clock.monotonic() < self._probe_at:
+            raise SpoolBroken(self.trouble)
         try:
             own = self.mine()
             segment = self._open.get(route)
@@ -185,25 +194,15 @@ class Spool:
         if self._own is None:
             self._try_open()
         if self._own is None:
-            raise SpoolBroken(self._trouble)
+            raise SpoolBroken(self.trouble)
         return self._own
 
     # -- room ----------------------------------------------------------------------------------------------
 
     @property
-    def trouble(self) -> str:
-        """Say why the file system refuses, or nothing."""
-        return self._trouble
-
-    @property
-    def limit_bytes(self) -> int:
-        """Return how much this worker may hold now."""
-        return self._room.limit_bytes(self.used_bytes)
-
-    @property
     def is_full(self) -> bool:
         """Tell whether it is up to the high watermark, but for a little, or the file system refuses."""
-        return bool(self._trouble) or self.used_bytes >= self.limit_bytes * _FULL_PART
+        return bool(self.trouble) or self.used_bytes >= self.full_at_bytes
 
     # -- out -----------------------------------------------------------------------------------------------
 

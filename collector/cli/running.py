@@ -4,7 +4,6 @@ Asks the running Collector over its admin listener: `collector ledger`.
 
 from __future__ import annotations
 
-import http.client
 import json
 from typing import Any
 
@@ -40,6 +39,8 @@ def ledger(as_json: bool) -> None:
 
 def _ask(settings: Settings, path: str) -> dict[str, Any]:
     """Get JSON from the admin listener, or end with a sentence that says why there is none."""
+    import http.client  # noqa: PLC0415 -- 25 ms, with ssl and email, that a start need not wait for
+
     host, port = host_and_port(settings.admin_bind)
     # What listens on every interface listens on this one.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared with, not bound

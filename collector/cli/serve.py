@@ -47,11 +47,14 @@ def rehearse(fd: int) -> None:
     settings, _ = load_or_exit()
     from collector import bootstrap  # noqa: PLC0415 -- it brings gevent and Flask
     from collector.launcher.plan import write_handoff  # noqa: PLC0415 -- as in serve
+    from collector.telemetry import metrics, page  # noqa: PLC0415 -- as in serve
 
     for module in pkgutil.walk_packages(collector.__path__, "collector."):
         if module.name != "collector.__main__":
             importlib.import_module(module.name)
     bootstrap.build(settings)
+    # What a worker loads later than its start is found missing now.
+    page.render(metrics.Snapshot())
     os.pwrite(fd, write_handoff(settings), 0)
 
 

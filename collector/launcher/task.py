@@ -7,8 +7,10 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from collector.clock import SystemClock
 from collector.launcher.children import Children
@@ -19,6 +21,9 @@ from collector.settings import Settings
 from collector.telemetry.logs import LineStream, build_logger
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.signals import Signals
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 #: Signals wake the loop. So often it looks by itself, while something is under way and otherwise.
 _BUSY_S, _IDLE_S = 0.05, 1.0
@@ -37,8 +42,8 @@ def run(settings: Settings, *, configuration: Path, environ: Mapping[str, str]) 
     """
     alarms = _alarms()
     clock, counts = SystemClock(), Metrics()
-    logger = build_logger(LineStream(counts), settings.log_level, clock=clock, pid=os.getpid())
-    signals = Signals(logger, counts, clock=clock)
+    logger = _LateLogger(partial(build_logger, LineStream(counts), settings.log_level, clock=clock, pid=os.getpid()))
+    signals = Signals(cast("FilteringBoundLogger", logger), counts, clock=clock)
     children = Children()
     children.adopt_orphans()
     world = Machine(children, configuration=configuration, environ=environ)
@@ -54,6 +59,7 @@ def run(settings: Settings, *, configuration: Path, environ: Mapping[str, str]) 
                 launcher.tick()
             except Exception as error:  # noqa: BLE001 - the first process of a task must not end by a defect
                 signals.internal_error("launcher.tick", error)
+            logger.prepare()
             if clock.monotonic() >= flush_at:
                 flush_at = clock.monotonic() + _FLUSH_EVERY_S
                 signals.flush()
@@ -61,6 +67,37 @@ def run(settings: Settings, *, configuration: Path, environ: Mapping[str, str]) 
             heard = os.read(alarms, _ALARMS_BYTES) if ready else b""
     signals.flush()
     return launcher.exit_status, launcher.problem
+
+
+class _LateLogger:
+    """
+    A logger that is built for its first line, or when there is time.
+
+    structlog takes 40 ms to load. They are spent while gunicorn starts, and not before it is.
+    """
+
+    def __init__(self, build: Callable[[], FilteringBoundLogger]) -> None:
+        self._build = build
+
+    @cached_property
+    def _logger(self) -> FilteringBoundLogger:
+        return self._build()
+
+    def prepare(self) -> None:
+        """Build it, unless that is done."""
+        _ = self._logger
+
+    def debug(self, event: str, **fields: object) -> None:
+        self._logger.debug(event, **fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        self._logger.info(event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self._logger.warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        self._logger.error(event, **fields)
 
 
 def _alarms() -> int:

@@ -36,7 +36,8 @@ _ZSTD_WINDOW = 8 << 20
 #: Empty gzip members cost 20 bytes to send and microseconds to open. One a event is the most that makes sense.
 _MAX_MEMBERS = 10_000
 
-_GZIP = b"\x1f\x8b"
+#: How a gzip member begins.
+GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -55,7 +56,7 @@ def inflate(body: bytes, content_encoding: str, limit: int) -> bytes:
     decoder = _DECODERS[_declared(content_encoding)]
     if not body:
         return body
-    if body[:2] == _GZIP and decoder is not _brotli:
+    if body[:2] == GZIP and decoder is not _brotli:
         decoder = _gzip
     if decoder is _identity:
         if len(body) > limit:
@@ -65,7 +66,7 @@ def inflate(body: bytes, content_encoding: str, limit: int) -> bytes:
         return _collect(decoder(body), limit)
     except _Corrupt as problem:
         # brotli has no magic number, and a good stream may start with gzip's: so gzip comes second there.
-        if decoder is _brotli and body[:2] == _GZIP:
+        if decoder is _brotli and body[:2] == GZIP:
             return inflate(body, "gzip", limit)
         if len(body) <= limit and _looks_like_json(body):
             return body

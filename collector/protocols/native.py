@@ -23,6 +23,7 @@ import binascii
 import operator
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import cast
 from urllib.parse import parse_qs
 
@@ -44,6 +45,7 @@ from collector.protocols.base import (
     Result,
     refusal,
 )
+from collector.tenant import Ack
 
 NDJSON_TYPES = frozenset(
     {
@@ -57,7 +59,11 @@ NDJSON_TYPES = frozenset(
 #: An id is copied into every line, and indexed by whoever reads it. Guess; UUIDs have 36.
 MAX_ID_BYTES = 512
 
-_QUOTE = ord(b'"')
+#: Of an id's token, in bytes.
+_ID_SIZES = frozenset(range(3, MAX_ID_BYTES + 3))
+
+_QUOTE, _BRACKET, _BRACE = b'"[{'
+_SPACES = b" \t\r\n"
 _INTEGER = re.compile(rb"-?[0-9]+")
 _EMPTY = "the upload has no events"
 _SHAPES = 'send a JSON object, an array of objects, {"events": [...]}, or NDJSON'
@@ -83,6 +89,17 @@ class _Object(_Head, gc=False):
     events: Raw | UnsetType = UNSET
 
 
+class _Answer(msgspec.Struct):
+    """What a device is told of an upload that was taken."""
+
+    status: str
+    accepted: int
+    rejected: list[Rejection]
+    ack: Ack
+    receipt: str
+
+
+_encode = msgspec.json.Encoder().encode
 _ID_PLACES = tuple(map(operator.attrgetter, _Head.__struct_fields__))
 _ID_TOKENS = tuple(f'"{name}"'.encode() for name in _Head.__struct_fields__)
 _OBJECT = msgspec.json.Decoder(_Object)
@@ -119,14 +136,14 @@ class Native:
     def decode(self, request: Request, body: bytes, limits: DecodeLimits, new_ids: NewIds) -> Decoded:
         """Split the inflated body into events; see `base.Protocol`."""
         text = body.removeprefix(b"\xef\xbb\xbf")
-        declared = request.headers.get("content-type", "").partition(";")[0].strip().lower() in NDJSON_TYPES
-        outline = text.strip(b" \t\r\n")
+        declared = _is_ndjson(request.headers.get("content-type", ""))
+        outline = text.strip(_SPACES)
         if not outline:
             raise BadUpload(Reason.MALFORMED, "the upload is empty", _SHAPES)
         try:
-            if outline[0] == ord("[") and (outline[-1] == ord("]") or not declared):
+            if outline[0] == _BRACKET and (not declared or outline.endswith(b"]")):
                 return self._array(text, limits, new_ids)
-            if outline[0] == ord("{") and not declared:
+            if outline[0] == _BRACE and not declared:
                 return self._object(text, limits, new_ids)
         except split.Unbalanced as error:
             if not declared:
@@ -137,14 +154,9 @@ class Native:
 
     def render(self, result: Result, decoded: Decoded) -> Reply:  # noqa: ARG002 -- the one shape
         """Answer 200 with what was accepted and, by index, what was not."""
-        body = {
-            "status": "partial" if result.rejected else "ok",
-            "accepted": result.accepted,
-            "rejected": result.rejected,
-            "ack": result.ack,
-            "receipt": result.receipt,
-        }
-        return Reply(status=200, headers=JSON_HEADERS, body=msgspec.json.encode(body))
+        status = "partial" if result.rejected else "ok"
+        answer = _Answer(status, result.accepted, result.rejected, result.ack, result.receipt)
+        return Reply(200, JSON_HEADERS, _encode(answer))
 
     def refuse(self, verdict: Verdict, request: Request | None = None) -> Reply:  # noqa: ARG002 -- the one shape
         """Answer with the error object of the contract."""
@@ -153,15 +165,15 @@ class Native:
     def _array(self, text: bytes, limits: DecodeLimits, new_ids: NewIds) -> Decoded:
         """Decode an array: at once when all is well, else element by element."""
         try:
-            text.decode()
-            bodies = split.array(text, limits.max_events)
+            split.check_utf8(text)
+            bodies = split.raws(text, limits.max_events)
             heads = _HEADS.decode(text)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return _judge(split.elements(text, limits.max_events), limits, new_ids)
         if not bodies:
             raise BadUpload(Reason.MALFORMED, _EMPTY, _SHAPES)
         if len(text) > limits.max_event_bytes and max(map(len, bodies)) > limits.max_event_bytes:
-            return _judge(bodies, limits, new_ids)
+            return _judge(list(map(bytes, bodies)), limits, new_ids)
         return _take(text, bodies, heads, new_ids)
 
     def _lines(self, text: bytes, limits: DecodeLimits, new_ids: NewIds) -> Decoded:
@@ -169,7 +181,7 @@ class Native:
         lines = split.lines(text, limits.max_events)
         joined = b"[" + b",".join(lines) + b"]"
         try:
-            joined.decode()
+            split.check_utf8(joined)
             # Two events on one line, or one on two, would come out as an array, too.
             sound = lines == split.array(joined, limits.max_events)
             heads = _HEADS.decode(joined) if sound else []
@@ -197,10 +209,16 @@ class Native:
         return _take(text, [event], [whole], new_ids)
 
 
+# Devices of one kind send one Content-Type.
+@lru_cache(maxsize=64)
+def _is_ndjson(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() in NDJSON_TYPES
+
+
 def _one(text: bytes) -> bytes:
     """Return the only event of an upload, without what is around it."""
     try:
-        text.decode()
+        split.check_utf8(text)
     except UnicodeDecodeError as error:
         raise split.malformed(error) from None
     return text.strip(b" \t\r\n")
@@ -227,10 +245,10 @@ def _judge(elements: list[bytes], limits: DecodeLimits, new_ids: NewIds) -> Deco
     return Decoded(_events(indexes, bodies, tokens, new_ids), rejected)
 
 
-def _take(text: bytes, bodies: list[bytes], heads: Sequence[_Head], new_ids: NewIds) -> Decoded:
+def _take(text: bytes, bodies: Sequence[bytes], heads: Sequence[_Head], new_ids: NewIds) -> Decoded:
     """Take all events of an upload in which all is well."""
     if b"\n" in text or b"\r" in text:
-        bodies = list(map(split.one_line, bodies))
+        bodies = [split.one_line(bytes(body)) for body in bodies]
     return Decoded(_events(range(len(bodies)), bodies, _tokens(heads), new_ids), [])
 
 
@@ -243,7 +261,12 @@ def _tokens(heads: Sequence[_Head]) -> list[bytes | None]:
     for place in _ID_PLACES:
         values = list(map(place, heads))
         if UNSET not in values:
-            tokens: list[bytes | None] = list(b"\0".join(values).split(b"\0"))
+            joined = b"\0".join(values)
+            found = joined.split(b"\0")
+            sizes = set(map(len, found))
+            if joined[0] == _QUOTE and joined.count(b'\0"') == len(found) - 1 and sizes <= _ID_SIZES:
+                return cast("list[bytes | None]", found)
+            tokens: list[bytes | None] = list(found)
             for index, token in enumerate(tokens):
                 if not (token and token[0] == _QUOTE and 2 < len(token) <= MAX_ID_BYTES + 2):
                     tokens[index] = heads[index].token()
@@ -264,7 +287,9 @@ def _usable(values: Iterable[bytes]) -> bytes | None:
     return None
 
 
-def _events(indexes: Iterable[int], bodies: list[bytes], tokens: list[bytes | None], new_ids: NewIds) -> list[Event]:
+def _events(
+    indexes: Iterable[int], bodies: Sequence[bytes], tokens: list[bytes | None], new_ids: NewIds
+) -> list[Event]:
     """Put events together, with new ids where there are none."""
     if missing := tokens.count(None):
         fresh = iter(new_ids(missing))

@@ -62,23 +62,35 @@ class Unbalanced(Exception):
     """Raised when brackets or quotes do not close, or close too early: no element can be told from the next."""
 
 
+def check_utf8(text: bytes) -> None:
+    """Raise UnicodeDecodeError for what is no UTF-8; msgspec does not look."""
+    # Most is ASCII, and that is told without a copy.
+    if not text.isascii():
+        text.decode()
+
+
 def array(text: bytes, most: int) -> list[bytes]:
+    """Split a valid JSON array into copies of its elements; raises as `raws` does."""
+    return list(map(bytes, raws(text, most)))
+
+
+def raws(text: bytes, most: int) -> list[Raw]:
     """
-    Split a valid JSON array.
+    Split a valid JSON array without a copy: every element keeps all of `text` in memory.
 
     Raises what msgspec raises when it is not one (`msgspec.DecodeError`, `RecursionError`), and `BadUpload`
     when it has more than `most` elements; memory stays bounded in any case.
     """
     if len(text) <= 2 * _SURE_COMMAS or text.count(b",") <= _SURE_COMMAS:
-        raws = _RAWS.decode(text)
-        if len(raws) > most:
-            raise too_many(len(raws), most)
+        found = _RAWS.decode(text)
+        if len(found) > most:
+            raise too_many(len(found), most)
     else:
         slots = msgspec.structs.astuple(_slots(most + 1).decode(text))
         if slots[-1] is not UNSET:
             raise too_many(None, most)
-        raws = list(slots[: slots.index(UNSET)])
-    return list(map(bytes, raws))
+        found = list(slots[: slots.index(UNSET)])
+    return found
 
 
 @lru_cache(maxsize=4)

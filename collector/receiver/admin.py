@@ -16,7 +16,7 @@ from collector.admission.tenants import TenantBook
 from collector.buffer.spool import Spool
 from collector.errors import LedgerError
 from collector.receiver import notice
-from collector.telemetry import metrics
+from collector.telemetry import metrics, page
 
 View = Callable[[], Response]
 
@@ -94,8 +94,8 @@ class Admin:
         self._spool.adopt()
         launcher = metrics.Snapshot(counters=notice.read().counters)
         merged = metrics.merge([self._spool.books.metrics(but=self._spool.owner), self._snapshot(), launcher])
-        text = metrics.render(merged, metrics.ledger_families(self._spool.books.totals().tenants))
-        return Response(text, content_type=metrics.CONTENT_TYPE)
+        text = page.render(merged, page.ledger(self._spool.books.totals().tenants))
+        return Response(text, content_type=page.CONTENT_TYPE)
 
 
 def _json(body: dict[str, object], status: int = 200) -> Response:

@@ -42,6 +42,7 @@ _STATUS = {
     errors.ForbiddenProxyRequest: (403, "Forbidden"),
 }
 
+_SMUGGLING = "a line of the head is folded or does not end in CR LF, or there are two transfer codings"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CODING = re.compile(rb"\r\ntransfer-encoding[^\r\n]*")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*")
@@ -120,7 +121,7 @@ class Connection:
         if not data:
             return None
         end = data.find(b"\r\n\r\n", 0, door.times.max_header_bytes + 4)
-        if end <= 0 or _is_smuggling(data, end):
+        if end <= 0 or _has_odd_lines(data, end):
             data, end = self._read_head(data)
             if not end:
                 return None
@@ -129,11 +130,14 @@ class Connection:
             if (shed := door.shedder.judge(data, end, door.turns.lag_s)) is not None:
                 door.turns.wait_to_refuse()
                 return self._shed(door.shedder.refuse(shed, data[: end + 2]), data[end + 4 :])
-            if door.hot is not None and (hot := door.hot.look(data, end, door.head_limits)) is not None:
+            if door.hot is not None and (hot := door.hot.look(data, door.head_limits)) is not None:
                 # What comes back is not the body any more: an answer may have to wait for its sink, and holds nothing.
                 answer, data = self._take_hot(door.hot, hot, data, end)
                 if answer is not None:
                     return self._answer_hot(door.hot, hot, answer(), data)
+        if _is_smuggling(data, end):
+            self._refuse(400, "Bad Request", _SMUGGLING)
+            return None
         return self._serve_cold(data, end)
 
     # -- the hot door --------------------------------------------------------------------------------------
@@ -224,8 +228,7 @@ class Connection:
         roster.move(client, Place.SERVED)
         client.settimeout(None)
         if _is_smuggling(head, end if end >= 0 else None):
-            why = "a line of the head is folded or does not end in CR LF, or there are two transfer codings"
-            self._refuse(400, "Bad Request", why)
+            self._refuse(400, "Bad Request", _SMUGGLING)
             return b"", 0
         if end < 0:
             self._refuse(431, "Request Header Fields Too Large", f"the head is over {limit} bytes")
@@ -323,11 +326,18 @@ class Connection:
                 left -= len(data)
 
 
+def _has_odd_lines(data: bytes, end: int | None) -> bool:
+    """Tell whether a line of a head does not end in CR LF, or is folded."""
+    return (
+        data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end)
+        or data.find(b"\r\n ", 0, end) >= 0
+        or data.find(b"\r\n\t", 0, end) >= 0
+    )
+
+
 def _is_smuggling(data: bytes, end: int | None = None) -> bool:
     """Tell whether a head, up to `end`, has what two parsers may read in two ways; the one in C lets these pass."""
-    if data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end):
-        return True
-    if data.find(b"\r\n ", 0, end) >= 0 or data.find(b"\r\n\t", 0, end) >= 0:
+    if _has_odd_lines(data, end):
         return True
     # A proxy that knows the coding "identity", as HTTP/1.1 once had it, sees another body than one that does not.
     head = data[:end].lower()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 
 import msgspec
 
@@ -14,20 +15,42 @@ from collector.event import Envelope
 #: What a line adds to an event, about: id, tenant, time, protocol, receipt and address. Measured on a real line.
 LINE_OVERHEAD_BYTES = 230
 
+_ID, _BODY = attrgetter("id"), attrgetter("body")
+_encode = msgspec.json.Encoder().encode
+
+
+class _Between(msgspec.Struct):
+    """What stands between the id of an event and the event, the same for all of an upload."""
+
+    tenant: str
+    received_at: str
+    protocol: str
+    receipt: str
+    remote_ip: str
+
 
 def lines(envelope: Envelope) -> bytes:
     """Render the finished NDJSON lines of an upload, each ended by a newline; events go in byte for byte."""
-    head = msgspec.json.encode(
-        {
-            "tenant": envelope.tenant_id,
-            "received_at": timestamp(envelope.received_us),
-            "protocol": envelope.protocol,
-            "receipt": envelope.receipt,
-            "remote_ip": envelope.remote_ip,
-        }
+    events = envelope.events
+    if not events:
+        return b""
+    head = _encode(
+        _Between(
+            envelope.tenant_id,
+            timestamp(envelope.received_us),
+            envelope.protocol,
+            envelope.receipt,
+            envelope.remote_ip,
+        )
     )
-    between = b"," + head[1:-1] + b',"event":'
-    return b"".join([b'{"id":' + event.id + between + event.body + b"}\n" for event in envelope.events])
+    # Filled in strides, which is C's work: a line at a time takes three times as long.
+    parts = [b"," + head[1:-1] + b',"event":'] * (4 * len(events) + 1)
+    parts[0] = b'{"id":'
+    parts[1::4] = map(_ID, events)
+    parts[3::4] = map(_BODY, events)
+    parts[4::4] = [b'}\n{"id":'] * len(events)
+    parts[-1] = b"}\n"
+    return b"".join(parts)
 
 
 def timestamp(epoch_us: int) -> str:

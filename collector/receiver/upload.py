@@ -24,9 +24,9 @@ from collector.buffer.spool import Spool
 from collector.clock import Clock
 from collector.errors import BadUpload, SpoolError
 from collector.event import Envelope, Event, Span
-from collector.outcome import Reason, Rejection, Verdict
+from collector.outcome import ADMITTED, Reason, Rejection, Verdict
 from collector.protocols.base import Decoded, DecodeLimits, Protocol, Reply, Request, Result
-from collector.protocols.encoding import inflate
+from collector.protocols.encoding import GZIP, inflate
 from collector.receiver.lines import LINE_OVERHEAD_BYTES, lines
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.signals import Signals
@@ -120,10 +120,14 @@ def _answer(intake: Intake, protocol: Protocol, request: Request) -> Reply | Kep
         if isinstance(found, Verdict):
             return refuse(intake, protocol, found, request)
         tenant = found
-        if not (verdict := intake.gate.foresee(tenant)).admitted:
+        if (verdict := intake.gate.foresee(tenant)) is not ADMITTED:
             return refuse(intake, protocol, verdict, request, tenant)
-        if body is not None or not _is_inflated_apart(request):
-            return _take(intake, protocol, request, tenant, _inflated(intake, request) if body is None else body)
+        if body is None:
+            body = _plain(intake, request)
+        if body is not None:
+            return _take(intake, protocol, request, tenant, body)
+        if not _is_inflated_apart(request):
+            return _take(intake, protocol, request, tenant, _inflated(intake, request))
         # What other threads inflate would pile up, at 16 MiB an upload, while it is split here one by one.
         with intake.inflating:
             return _take(intake, protocol, request, tenant, _inflated(intake, request))
@@ -183,66 +187,90 @@ def refuse(
 
 def _take(intake: Intake, protocol: Protocol, request: Request, tenant: Tenant, body: bytes) -> Reply | Kept:
     ack = _wanted_ack(request, tenant)
-    limits = DecodeLimits(max_events=intake.limits.max_events, max_event_bytes=tenant.max_event_bytes)
+    limits = DecodeLimits(intake.limits.max_events, tenant.max_event_bytes)
     decoded = protocol.decode(request, body, limits, intake.new_id.many)
     count, size = len(decoded.events), len(body)
     verdict = intake.gate.admit(tenant, events=count, size_bytes=size + count * LINE_OVERHEAD_BYTES, sent_bytes=size)
-    if not verdict.admitted:
+    if verdict is not ADMITTED:
         return refuse(intake, protocol, verdict, request, tenant)
     envelope = Envelope(
-        tenant_id=tenant.id,
-        protocol=protocol.name,
-        receipt=intake.new_id(),
-        received_us=intake.clock.now_us(),
-        remote_ip=anonymous(request.remote_ip) if tenant.anonymise_ip else request.remote_ip,
-        events=decoded.events,
+        tenant.id,
+        protocol.name,
+        intake.new_id(),
+        intake.clock.now_us(),
+        anonymous(request.remote_ip) if tenant.anonymise_ip else request.remote_ip,
+        decoded.events,
     )
     rejected = decoded.rejected
     if rejected:
         for code, times in Counter(rejection.code for rejection in rejected).items():
             intake.signals.events_rejected(tenant.id, protocol.name, code, times)
     if count:
-        claim = _keep(intake, protocol, tenant, envelope, wanted=ack is Ack.SINK)
-        if claim is None:
-            return refuse(intake, protocol, intake.gate.held_up(), request, tenant)
-        if claim.duplicates:
-            intake.spool.mine().count_duplicates(tenant.id, claim.duplicates)
-            intake.signals.events_deduplicated(tenant.id, protocol.name, claim.duplicates)
-        if ack is Ack.SINK:
-            ticket = None
-            if claim.appended is not None:
-                segment, span = claim.appended
-                ticket = segment.ticket(span)
-                intake.wake_flusher()
-            indexes = [event.index for event in claim.new]
-            decoded.events = []
-            return Kept(tenant, envelope.receipt, size, count, indexes, rejected, decoded, ticket, claim.places)
+        window_s = protocol.dedupe_window_s if tenant.dedupe_window_s is None else tenant.dedupe_window_s
+        if window_s or ack is Ack.SINK:
+            claim = _keep_new(intake, tenant, envelope, window_s, wanted=ack is Ack.SINK)
+            if claim is None:
+                return refuse(intake, protocol, intake.gate.held_up(), request, tenant)
+            if claim.duplicates:
+                intake.spool.mine().count_duplicates(tenant.id, claim.duplicates)
+                intake.signals.events_deduplicated(tenant.id, protocol.name, claim.duplicates)
+            if ack is Ack.SINK:
+                return _waiting(intake, tenant, envelope, claim, decoded, size)
+        else:
+            _keep(intake, tenant, envelope, lines(envelope))
         intake.signals.upload_accepted(tenant.id, protocol.name, count, size)
-    return protocol.render(Result(accepted=count, rejected=rejected, ack=ack, receipt=envelope.receipt), decoded)
+    return protocol.render(Result(count, rejected, ack, envelope.receipt), decoded)
 
 
 def _keep(
-    intake: Intake, protocol: Protocol, tenant: Tenant, envelope: Envelope, *, wanted: bool
+    intake: Intake, tenant: Tenant, envelope: Envelope, rendered: bytes, *, wanted: bool = False
+) -> tuple[Segment, Span]:
+    """Append all events of an upload; raises SpoolError."""
+    return intake.spool.append(
+        tenant.route,
+        tenant.id,
+        rendered,
+        events=len(envelope.events),
+        received_us=envelope.received_us,
+        wanted=wanted,
+    )
+
+
+def _keep_new(
+    intake: Intake, tenant: Tenant, envelope: Envelope, window_s: float, *, wanted: bool
 ) -> Claim[tuple[Segment, Span]] | None:
-    """Append the events, but for those that came before within the tenant's window; None is "not now"."""
+    """Append the events, but for those that came before within the window; None is "not now"."""
     # Here, before another worker may have to wait for it.
     rendered = lines(envelope)
 
     def append(events: list[Event]) -> tuple[Segment, Span]:
-        is_whole = len(events) == len(envelope.events)
-        return intake.spool.append(
-            tenant.route,
-            tenant.id,
-            rendered if is_whole else lines(msgspec.structs.replace(envelope, events=events)),
-            events=len(events),
-            received_us=envelope.received_us,
-            wanted=wanted,
-        )
+        if len(events) == len(envelope.events):
+            return _keep(intake, tenant, envelope, rendered, wanted=wanted)
+        new = msgspec.structs.replace(envelope, events=events)
+        return _keep(intake, tenant, new, lines(new), wanted=wanted)
 
-    window_s = protocol.dedupe_window_s if tenant.dedupe_window_s is None else tenant.dedupe_window_s
     if not window_s:
         return Claim(envelope.events, append(envelope.events))
     return intake.dedupe.claim(tenant.id, tenant.route, window_s, envelope.events, append)
+
+
+def _waiting(
+    intake: Intake,
+    tenant: Tenant,
+    envelope: Envelope,
+    claim: Claim[tuple[Segment, Span]],
+    decoded: Decoded,
+    size: int,
+) -> Kept:
+    """Return what an answer needs that waits for the sink, and let go of the events."""
+    ticket = None
+    if claim.appended is not None:
+        segment, span = claim.appended
+        ticket = segment.ticket(span)
+        intake.wake_flusher()
+    accepted, indexes = len(decoded.events), [event.index for event in claim.new]
+    decoded.events = []
+    return Kept(tenant, envelope.receipt, size, accepted, indexes, decoded.rejected, decoded, ticket, claim.places)
 
 
 def _wanted_ack(request: Request, tenant: Tenant) -> Ack:
@@ -264,8 +292,16 @@ def _inflated(intake: Intake, request: Request) -> bytes:
     return inflate(request.body, encoding, limit)
 
 
+def _plain(intake: Intake, request: Request) -> bytes | None:
+    """Return a body that is not compressed and within its limit, as nearly all small ones are; None to look closer."""
+    body = request.body
+    if body[:2] == GZIP or "content-encoding" in request.headers or len(body) > intake.limits.max_inflated_bytes:
+        return None
+    return body
+
+
 def _is_inflated_apart(request: Request) -> bool:
-    is_packed = request.headers.get("content-encoding") or request.body[:2] == b"\x1f\x8b"
+    is_packed = request.headers.get("content-encoding") or request.body[:2] == GZIP
     return bool(is_packed) and len(request.body) > _INFLATE_APART_BYTES
 
 

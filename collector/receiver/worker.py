@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from importlib import metadata
 from typing import Any
 
 import gevent
@@ -51,6 +52,20 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._is_stopping = False
 
     # -- life ----------------------------------------------------------------------------------------------
+
+    def patch(self) -> None:
+        """
+        Let gevent patch, with one look at the packages that are installed.
+
+        It looks for plugins that want to be told of each patch, 25 times at all metadata: 75 ms with 40 packages.
+        """
+        look = metadata.entry_points
+        installed = look()
+        metadata.entry_points = installed.select
+        try:
+            super().patch()
+        finally:
+            metadata.entry_points = look
 
     def run(self) -> None:
         """Serve until told to stop, then drain."""

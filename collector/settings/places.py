@@ -21,7 +21,7 @@ DEV_SHM = "/dev/shm"  # noqa: S108 -- the kernel's own tmpfs, by its name
 #: it is inflated and split, a batch while it is packed. 10 % of 512 MiB, the smallest task that Fargate has, are
 #: 51 MiB; the largest uploads there can be, 16 MiB and four at once, took 69 in a worker (measured), others under 25.
 CLOSE_PART = 0.90
-#: What a worker may take beside the spool: what we promise. An idle one has 46 MiB, 11 of them shared with the others,
+#: What a worker may take beside the spool: what we promise. An idle one has 42 MiB, 12 of them shared with the others,
 #: and the largest uploads there can be have brought it to 115 (measured).
 WORKER_BYTES = 120 << 20
 #: Rows of a cgroup's `memory.stat` that the kernel frees before it kills. Pages of tmpfs are in none of them.

@@ -1,30 +1,23 @@
 """
-Metrics of one worker as plain numbers, their sum over workers, and the page that Prometheus reads.
+Metrics of one worker as plain numbers, and their sum over workers.
 
 A worker counts in a `Metrics`; the runtime writes its `snapshot()` beside the spool once a second; whoever is asked
-for `/metrics` reads all snapshots, `merge`s them and `render`s the sum. Every metric is declared in `catalogue`.
+for `/metrics` reads all snapshots, `merge`s them and renders the sum as a `page`. Every metric is declared in
+`catalogue`.
 """
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable
 from math import isfinite
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from prometheus_client import generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.utils import floatToGoString
 
-from collector.telemetry.catalogue import METRICS, Kind, Labels, Metric
-
-CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+from collector.telemetry.catalogue import METRICS, Kind, Labels
 
 #: Of the shape of `Snapshot`. A worker counts what it finds in another shape as ignored.
 SCHEMA = 1
@@ -33,14 +26,12 @@ MAX_SERIES = 10_000
 #: The label value of what is counted together. No tenant or route may have such a name.
 OVERFLOW = "(overflow)"
 #: Histograms add up in whole millionths, so that a sum is exact and the same in any order.
-_MICRO = 1_000_000
+MICRO = 1_000_000
 
 Series = TypeVar("Series")
 
 
 _C, _H, _SUM, _EACH = Kind.COUNTER, Kind.HISTOGRAM, Kind.GAUGE_SUM, Kind.GAUGE_EACH
-#: Rendered from `Snapshot.ignored`; not one that a worker counts.
-IGNORED = "collector_metrics_ignored"
 
 
 class Histogram(msgspec.Struct, frozen=True):
@@ -75,6 +66,9 @@ class Metrics:
         self._gauges: dict[str, dict[Labels, int | float]] = {
             name: {} for name, kind in kinds.items() if kind not in (_C, _H)
         }
+        self._uploads = self._counters["collector_uploads_total"]
+        self._upload_events = self._counters["collector_upload_events_total"]
+        self._upload_bytes = self._counters["collector_upload_bytes_total"]
         for name, counters in self._counters.items():
             if not METRICS[name].labels:
                 counters[()] = 0
@@ -89,9 +83,20 @@ class Metrics:
             series, labels = self._place(self._counters, name, labels)
             series[labels] = series.get(labels, 0) + n
 
+    def add_upload(self, labels: Labels, events: int, size: int) -> None:
+        """Count an upload that was taken, of a tenant and a protocol: three counters in one step."""
+        if labels in self._upload_bytes:
+            self._uploads[labels] += 1
+            self._upload_events[labels] += events
+            self._upload_bytes[labels] += size
+        else:
+            self.inc("collector_uploads_total", labels)
+            self.inc("collector_upload_events_total", labels, events)
+            self.inc("collector_upload_bytes_total", labels, size)
+
     def observe(self, name: str, labels: Labels, value: float) -> None:
         """Add a finite value, in the unit of the name, to a histogram."""
-        micros = round(value * _MICRO)
+        micros = round(value * MICRO)
         try:
             cells = self._histograms[name][labels]
         except KeyError:
@@ -241,60 +246,3 @@ def _fold(
 ) -> None:
     for labels, value in series:
         into[labels] = join(into[labels], value) if labels in into else value
-
-
-class _Page:
-    """What prometheus_client wants to collect from."""
-
-    def __init__(self, families: list[Family]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Family]:
-        return self._families
-
-
-def render(merged: Snapshot, extra: Iterable[Family] = ()) -> bytes:
-    """Render the page that Prometheus reads (`CONTENT_TYPE`): a merged snapshot, then families made elsewhere."""
-    families = [_family(METRICS[name], series) for name, series in merged.counters.items()]
-    families += [_family(METRICS[name], series) for name, series in merged.gauges.items()]
-    families += [_histogram_family(METRICS[name], histogram) for name, histogram in merged.histograms.items()]
-    ignored = "Metrics left out of this page, for they are of workers with another version of the code."
-    families += [GaugeMetricFamily(IGNORED, ignored, value=merged.ignored), *extra]
-    names = [family.name for family in families]
-    if len(set(names)) != len(names):
-        raise AssertionError(f"a metric is on the page twice: {sorted(names)}")
-    return generate_latest(_Page(families))
-
-
-def _family(metric: Metric, series: Sequence[tuple[Labels, int | float]]) -> Family:
-    make = CounterMetricFamily if metric.kind is _C else GaugeMetricFamily
-    family = make(metric.name, metric.help, labels=metric.series_labels)
-    for labels, value in series:
-        family.add_metric(labels, value)
-    return family
-
-
-def _histogram_family(metric: Metric, histogram: Histogram) -> Family:
-    family = HistogramMetricFamily(metric.name, metric.help, labels=metric.series_labels)
-    for labels, cells in histogram.series:
-        bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
-        family.add_metric(labels, list(zip(bounds, accumulate(cells[:-1]), strict=True)), sum_value=cells[-1] / _MICRO)
-    return family
-
-
-def ledger_families(totals: Mapping[str, Mapping[str, int]]) -> list[Family]:
-    """
-    Make families of the ledger: by tenant, a number for `accepted`, `pending` and each `outcome.Fate.name`.
-
-    They are gauges, for `pending` falls. A loss that a tenant never had has no line: there may be many tenants.
-    """
-    help_, labels = "Events of the ledger by what became of them.", ("tenant", "state", "reason")
-    events = GaugeMetricFamily("collector_ledger_events", help_, labels=labels)
-    for tenant_id, row in sorted(totals.items()):
-        for column, count in row.items():
-            state, _, reason = column.partition(":")
-            if count or not reason:
-                events.add_metric((tenant_id, state, reason), count)
-    balanced = all(2 * row.get("accepted", 0) == sum(row.values()) for row in totals.values())
-    help_ = "1 if accepted is the sum of what became of it, pending included, for every tenant, else 0."
-    return [events, GaugeMetricFamily("collector_ledger_balanced", help_, value=int(balanced))]

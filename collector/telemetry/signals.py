@@ -9,8 +9,7 @@ What strangers can cause at will is counted at once and logged together, once a 
 from __future__ import annotations
 
 import threading
-
-from structlog.typing import FilteringBoundLogger
+from typing import TYPE_CHECKING
 
 from collector.clock import Clock
 from collector.outcome import Outcome, Reason
@@ -19,6 +18,9 @@ from collector.telemetry.copies import CopySignals
 from collector.telemetry.gathering import MAX_KEYS, Gathering
 from collector.telemetry.logs import rfc3339
 from collector.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 
 class Signals(CopySignals):
@@ -80,11 +82,7 @@ class Signals(CopySignals):
         bytes: int,  # noqa: A002 - what they are in batch_delivered
     ) -> None:
         """An upload was taken, with so many events of so many bytes in the spool; no line, ever."""
-        labels = (tenant_id, protocol)
-        inc = self._metrics.inc
-        inc("collector_uploads_total", labels)
-        inc("collector_upload_events_total", labels, events)
-        inc("collector_upload_bytes_total", labels, bytes)
+        self._metrics.add_upload((tenant_id, protocol), events, bytes)
 
     def upload_refused(self, tenant_id: str | None, protocol: str, reason: Reason) -> None:
         """An upload was refused; `tenant_id` is None when the key is unknown, never what the stranger sent."""

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 from msgspec.structs import replace
 
-from bench.account import Ledger, await_delivery, settle, take_stock
+from bench.account import Ledger, Stock, await_delivery, settle, take_stock
 
 EMPTY = Ledger(balanced=True, accepted=100, delivered=100, pending=0)
 AFTER = Ledger(balanced=True, accepted=106, delivered=106, pending=0)
@@ -60,6 +60,19 @@ def test_the_stock_is_the_lines_of_all_files_by_upload(tmp_path: Path) -> None:
 
     assert Counter({b"a": 2, b"b": 2, b"c": 1}) == take_stock(tmp_path)
     assert Counter() == take_stock(tmp_path)
+
+
+def test_a_stock_taken_in_parts_is_the_stock(tmp_path: Path) -> None:
+    """An upload may lie in two files, and the second come minutes after the first was cleared away."""
+    stock = Stock(tmp_path, events=3)
+    for n, receipts in enumerate(["aaab", "bb", "c"]):
+        text = "".join(f'{{"id":"x","receipt":"{receipt}","event":{{}}}}\n' for receipt in receipts)
+        (tmp_path / f"{n}.ndjson.zst").write_bytes(zstandard.compress(text.encode()))
+        stock.take()
+    account = stock.settle(EMPTY, AFTER, uploads=2)
+
+    assert (7, 3, 1) == (account.stored, account.uploads_stored, account.uploads_torn)
+    assert "the sink holds 7" in "; ".join(account.problems)
 
 
 def test_the_wait_for_delivery_ends_with_the_last_event_or_with_patience() -> None:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from bench.load import LoadError, Traffic, drive
+from bench.links import LoadError
+from bench.load import Traffic, drive
 
 BODY = b'{"status":"ok"}'
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)

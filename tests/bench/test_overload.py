@@ -14,11 +14,11 @@ import bench.__main__ as program
 from bench import arrivals, overload
 from bench.account import Account
 from bench.arrivals import Harvest, Offer, arrive
+from bench.cell import Cell, Plan
 from bench.overload import Overload, Refusals, Storm
 from bench.overload_table import render
 from bench.probe import beside
 from bench.proc import Cores
-from bench.run import Cell, Plan
 from tests.bench.test_load import OK, REQUEST, server
 
 REFUSAL = b"HTTP/1.1 503 Busy\r\nRetry-After: %d\r\nContent-Length: 2\r\n\r\nno"

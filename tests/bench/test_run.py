@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 import bench.__main__ as program
 from bench.account import Account
+from bench.cell import PREFIX, SHM, Cell, Plan
 from bench.proc import Cores
-from bench.run import PREFIX, SHM, Cell, Plan, Report, Row, best, run
+from bench.run import Report, Row, best, run
 from bench.table import render
 from bench.uploads import Case
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
+from collections import Counter
 
 import pytest
 
-from bench.uploads import EVENT_BYTES, Case, bodies, event, requests
+from bench.uploads import EVENT_BYTES, POOL_UPLOADS, Case, bodies, event, key, names, requests
 
 
 def test_every_event_has_its_size_and_an_id_of_its_own() -> None:
@@ -50,3 +52,15 @@ def test_a_request_says_what_its_case_is(case: Case, header: bytes, there: bool)
 
     assert there == (header in head)
     assert b"\r\nContent-Length: %d" % len(body) in head
+
+
+@pytest.mark.parametrize("tenants", [1, 3, POOL_UPLOADS + 9])
+def test_every_tenant_uploads_as_often_as_any_other(tenants: int) -> None:
+    """With a tenant that never comes, a curve by tenants has fewer of them than it says."""
+    made = requests(Case(1), tenants=tenants)
+    shown = [re.search(rb"Authorization: Bearer (.*)\r\n", one) for one in made]
+    counts = Counter(one[1].decode() for one in shown if one)
+
+    assert {key(name) for name in names(tenants)} == set(counts)
+    assert len(made) == counts.total() >= POOL_UPLOADS
+    assert 1 >= max(counts.values()) - min(counts.values())

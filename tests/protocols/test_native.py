@@ -6,6 +6,7 @@ import base64
 import json
 from itertools import count
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +35,10 @@ def new_ids(wanted: int) -> list[str]:
 
 
 def decode(body: bytes, content_type: str = "application/json", limits: DecodeLimits = LIMITS) -> Decoded:
-    return Native().decode(request(content_type), body, limits, new_ids)
+    decoded = Native().decode(request(content_type), body, limits, new_ids)
+    # A slice of the upload is as good as a copy, and equals nothing.
+    decoded.events = [msgspec.structs.replace(event, body=bytes(event.body)) for event in decoded.events]
+    return decoded
 
 
 def attempt(body: bytes, content_type: str) -> Decoded | str:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.outcome import FATES, Reason
@@ -27,12 +27,11 @@ from collector.telemetry.metrics import (
     Snapshot,
     decode,
     encode,
-    ledger_families,
     merge,
-    render,
     resident_bytes,
     without_gauges,
 )
+from collector.telemetry.page import CONTENT_TYPE, ledger, render
 
 UPLOADS = "collector_uploads_total"
 REQUESTS = "collector_request_seconds"
@@ -412,12 +411,12 @@ def test_the_page_says_of_each_metric_what_it_is() -> None:
     assert f"# HELP {UPLOADS} {METRICS[UPLOADS].help}\n# TYPE {UPLOADS} counter\n" in page
     assert "# TYPE collector_spool_bytes gauge\n" in page
     assert f"# TYPE {REQUESTS} histogram\n" in page
-    assert module.CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+    assert CONTENT_TYPE_PLAIN_0_0_4 == CONTENT_TYPE
 
 
-def test_families_made_elsewhere_are_on_the_page_but_no_metric_twice() -> None:
+def test_numbers_from_elsewhere_are_on_the_page_but_no_metric_twice() -> None:
     """Prometheus refuses a page with the same metric twice, as a whole."""
-    extra = GaugeMetricFamily("collector_extra", "More.", value=3)
+    extra = (Metric("collector_extra", Kind.GAUGE_SUM, "More."), [((), 3)])
 
     assert 3 == at(samples(render(Snapshot(), [extra])), "collector_extra")
     with pytest.raises(AssertionError, match="twice"):
@@ -429,7 +428,7 @@ def test_the_ledger_is_on_the_page_by_tenant_state_and_reason() -> None:
     row = {"accepted": 10, "pending": 1, "delivered": 5, "rescued": 2, "rejected_by_sink:sink_invalid": 1}
     totals = {"acme": {**row, "dropped:corrupt_frame": 1}, "other": {"accepted": 0}}
 
-    found = samples(render(Snapshot(), ledger_families(totals)))
+    found = samples(render(Snapshot(), ledger(totals)))
 
     name = "collector_ledger_events"
     assert 10 == at(found, name, tenant="acme", state="accepted", reason="")
@@ -447,7 +446,7 @@ def test_a_ledger_that_is_off_by_one_anywhere_is_not_balanced(column: str) -> No
     opposite = {**fine, column: fine[column] - 1}
 
     balanced = [
-        at(samples(render(Snapshot(), ledger_families(totals))), "collector_ledger_balanced")
+        at(samples(render(Snapshot(), ledger(totals))), "collector_ledger_balanced")
         for totals in ({}, {"a": fine}, {"a": fine, "b": off}, {"a": off, "b": opposite}, {"a": off, "b": fine})
     ]
 
