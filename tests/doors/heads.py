@@ -81,7 +81,10 @@ class Heads:
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
         if end <= 0 or _is_smuggling(data, end):
             return None
-        hot = self._hot.look(data, end, self._limits)
+        try:
+            hot = self._hot.look(data, self._limits)
+        except Exception as error:  # noqa: BLE001 - whatever it is, no answer comes of it
+            return f"the hot door fails: {error!r}"
         if hot is None:
             return None
         self._taken.clear()
@@ -108,7 +111,7 @@ class Heads:
             "protocol": (protocol, dict(flask_door.INGEST)[wanted.path]),
             "length": (hot.length, int(environ.get("CONTENT_LENGTH") or 0)),
             "closes": (hot.closes, response.should_close()),
-            "origin": (hot.fields.get(b"origin", b"").decode("latin-1"), origin or ""),
+            "origin": (hot.fields.get("origin", ""), origin or ""),
         }
         parted = [f"{name}: {one!r}, not {other!r}" for name, (one, other) in read.items() if one != other]
         return "; ".join(parted) or None

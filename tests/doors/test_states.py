@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 from tests.doors import odd
-from tests.doors.pair import MAX_UPLOAD, Case, running, same, told
+from tests.doors.pair import MAX_UPLOAD, Case, Twin, running, same, told
 from tests.server import wait_for
+
+
+def is_unready(twin: Twin) -> bool:
+    return twin.server.readyz().status == 503
+
 
 CASES = [Case((data,), asks=True) for data in (*odd.HOT.values(), *odd.MIXED.values())]
 
@@ -34,7 +40,7 @@ def test_a_server_that_goes_says_so_at_both_doors(tmp_path: Path) -> None:
         for twin in (doors.plain, doors.hot):
             twin.server.signal(signal.SIGTERM)
         for twin in (doors.plain, doors.hot):
-            wait_for(lambda server=twin.server: server.readyz().status == 503, "a server that goes to be unready")
+            wait_for(partial(is_unready, twin), "a server that goes to be unready")
         differences = doors.differences(CASES)
         for twin in (doors.plain, doors.hot):
             (pid,) = twin.server.worker_pids()
