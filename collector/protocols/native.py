@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import operator
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import cast
@@ -45,6 +43,7 @@ from collector.protocols.base import (
     Result,
     refusal,
 )
+from collector.protocols.ids import HEADS, Head, token_of, tokens_of
 from collector.tenant import Ack
 
 NDJSON_TYPES = frozenset(
@@ -56,34 +55,13 @@ NDJSON_TYPES = frozenset(
         "application/jsonl",
     }
 )
-#: An id is copied into every line, and indexed by whoever reads it. Guess; UUIDs have 36.
-MAX_ID_BYTES = 512
-
-#: Of an id's token, in bytes.
-_ID_SIZES = frozenset(range(3, MAX_ID_BYTES + 3))
-
-_QUOTE, _BRACKET, _BRACE = b'"[{'
+_BRACKET, _BRACE = b"[{"
 _SPACES = b" \t\r\n"
-_INTEGER = re.compile(rb"-?[0-9]+")
 _EMPTY = "the upload has no events"
 _SHAPES = 'send a JSON object, an array of objects, {"events": [...]}, or NDJSON'
 
 
-class _Head(msgspec.Struct, gc=False):
-    """What Collector reads of an event: the raw values of its possible ids, in the order of preference."""
-
-    id: Raw | UnsetType = UNSET
-    event_id: Raw | UnsetType = UNSET
-    messageId: Raw | UnsetType = UNSET  # noqa: N815 (a key of the wire)
-    insert_id: Raw | UnsetType = UNSET
-    uuid: Raw | UnsetType = UNSET
-
-    def token(self) -> bytes | None:
-        """Return the id, as a JSON string, if there is one."""
-        return _usable(bytes(value) for place in _ID_PLACES if (value := place(self)) is not UNSET)
-
-
-class _Object(_Head, gc=False):
+class _Object(Head, gc=False):
     """A whole body that is one JSON object: an event, or the batch form."""
 
     events: Raw | UnsetType = UNSET
@@ -100,11 +78,7 @@ class _Answer(msgspec.Struct):
 
 
 _encode = msgspec.json.Encoder().encode
-_ID_PLACES = tuple(map(operator.attrgetter, _Head.__struct_fields__))
-_ID_TOKENS = tuple(f'"{name}"'.encode() for name in _Head.__struct_fields__)
 _OBJECT = msgspec.json.Decoder(_Object)
-_HEAD = msgspec.json.Decoder(_Head)
-_HEADS = msgspec.json.Decoder(list[_Head])
 
 
 class Native:
@@ -167,7 +141,7 @@ class Native:
         try:
             split.check_utf8(text)
             bodies = split.raws(text, limits.max_events)
-            heads = _HEADS.decode(text)
+            heads = HEADS.decode(text)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return _judge(split.elements(text, limits.max_events), limits, new_ids)
         if not bodies:
@@ -184,7 +158,7 @@ class Native:
             split.check_utf8(joined)
             # Two events on one line, or one on two, would come out as an array, too.
             sound = lines == split.array(joined, limits.max_events)
-            heads = _HEADS.decode(joined) if sound else []
+            heads = HEADS.decode(joined) if sound else []
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, BadUpload):
             sound = False
         if not sound or max(map(len, lines)) > limits.max_event_bytes:
@@ -236,55 +210,15 @@ def _judge(elements: list[bytes], limits: DecodeLimits, new_ids: NewIds) -> Deco
             continue
         indexes.append(index)
         bodies.append(split.one_line(element))
-        try:
-            tokens.append(_HEAD.decode(element).token())
-        except (msgspec.DecodeError, RecursionError):
-            # Lone surrogates, or a level short of too deep: the element is sound, but msgspec won't read it.
-            fields = dict(split.members(element))
-            tokens.append(_usable([fields[key] for key in _ID_TOKENS if key in fields]))
+        tokens.append(token_of(element))
     return Decoded(_events(indexes, bodies, tokens, new_ids), rejected)
 
 
-def _take(text: bytes, bodies: Sequence[bytes], heads: Sequence[_Head], new_ids: NewIds) -> Decoded:
+def _take(text: bytes, bodies: Sequence[bytes], heads: Sequence[Head], new_ids: NewIds) -> Decoded:
     """Take all events of an upload in which all is well."""
     if b"\n" in text or b"\r" in text:
         bodies = [split.one_line(bytes(body)) for body in bodies]
-    return Decoded(_events(range(len(bodies)), bodies, _tokens(heads), new_ids), [])
-
-
-def _tokens(heads: Sequence[_Head]) -> list[bytes | None]:
-    """
-    Find the ids of all events; None for those without.
-
-    Devices put their ids in the same place in all events of an upload, so this goes by place first.
-    """
-    for place in _ID_PLACES:
-        values = list(map(place, heads))
-        if UNSET not in values:
-            joined = b"\0".join(values)
-            found = joined.split(b"\0")
-            sizes = set(map(len, found))
-            if joined[0] == _QUOTE and joined.count(b'\0"') == len(found) - 1 and sizes <= _ID_SIZES:
-                return cast("list[bytes | None]", found)
-            tokens: list[bytes | None] = list(found)
-            for index, token in enumerate(tokens):
-                if not (token and token[0] == _QUOTE and 2 < len(token) <= MAX_ID_BYTES + 2):
-                    tokens[index] = heads[index].token()
-            return tokens
-        if values.count(UNSET) < len(values):
-            return [head.token() for head in heads]
-    return [None] * len(heads)
-
-
-def _usable(values: Iterable[bytes]) -> bytes | None:
-    """Return the first value that can be an id, as a JSON string."""
-    for value in values:
-        if value[0] == _QUOTE:
-            if 2 < len(value) <= MAX_ID_BYTES + 2:
-                return value
-        elif len(value) <= MAX_ID_BYTES and _INTEGER.fullmatch(value):
-            return b'"%s"' % value
-    return None
+    return Decoded(_events(range(len(bodies)), bodies, tokens_of(heads), new_ids), [])
 
 
 def _events(

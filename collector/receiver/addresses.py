@@ -1,10 +1,10 @@
 """
-Where an upload comes from, as far as that can be believed.
+Where an upload comes from, as far as that can be believed, and as much of it as may be kept.
 """
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 
 def remote_ip(peer: str, forwarded_for: str, trusted_hops: int) -> str:
@@ -21,3 +21,13 @@ def remote_ip(peer: str, forwarded_for: str, trusted_hops: int) -> str:
         return str(ip_address(bare.partition(":")[0] if bare.count(":") == 1 else bare))
     except ValueError:
         return peer
+
+
+def anonymous(address: str) -> str:
+    """Zero what tells a person: the last octet of IPv4, all but the first 48 bits of IPv6; keep no odd text."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return ""
+    kept = 24 if ip.version == 4 else 48
+    return str(ip_network(f"{ip}/{kept}", strict=False).network_address)

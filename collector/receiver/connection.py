@@ -8,7 +8,6 @@ that devices usually send, else by gunicorn's parser and the application. Either
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 from collections.abc import Callable
@@ -22,10 +21,11 @@ from collector.protocols.base import Reply
 from collector.receiver.body import FREE_BYTES
 from collector.receiver.body import Place as BodyPlace
 from collector.receiver.cold import Cold
-from collector.receiver.hot import Hot, HotDoor, head_limits
-from collector.receiver.roster import Place, Roster
-from collector.receiver.shed import Refusal, Shedder
-from collector.receiver.turns import Turns
+from collector.receiver.door import Door
+from collector.receiver.heads import SMUGGLING, expects, has_odd_lines, is_smuggling, plain_length
+from collector.receiver.hot import Hot, HotDoor
+from collector.receiver.roster import Place
+from collector.receiver.shed import Refusal
 
 _STEP_BYTES = 64 * 1024
 #: A head must be whole this long after its first byte, in seconds.
@@ -41,43 +41,6 @@ _STATUS = {
     errors.ExpectationFailed: (417, "Expectation Failed"),
     errors.ForbiddenProxyRequest: (403, "Forbidden"),
 }
-
-_SMUGGLING = "a line of the head is folded or does not end in CR LF, or there are two transfer codings"
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
-_CODING = re.compile(rb"\r\ntransfer-encoding[^\r\n]*")
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*")
-_EXPECT = re.compile(rb"\r\nexpect:", re.IGNORECASE)
-
-
-class Door:
-    """
-    A listener, and what all its connections share.
-
-    `name` is what gunicorn calls it, asked once (it is gone while a worker stops); `role` is "device" or "admin".
-    Without `turns` and `shedder` its requests are served at once, whatever the load; without `hot` all of them go
-    through gunicorn's parser.
-    """
-
-    def __init__(
-        self,
-        name: Any,
-        role: str,
-        worker: Any,
-        roster: Roster,
-        *,
-        turns: Turns | None = None,
-        shedder: Shedder | None = None,
-        hot: HotDoor | None = None,
-    ) -> None:
-        self.name = name
-        self.role = role
-        self.worker = worker
-        self.roster = roster
-        self.turns = turns
-        self.shedder = shedder
-        self.hot = hot
-        self.head_limits = head_limits(worker.cfg)
-        self.times = worker.wsgi.runtime.times
 
 
 class Connection:
@@ -121,7 +84,7 @@ class Connection:
         if not data:
             return None
         end = data.find(b"\r\n\r\n", 0, door.times.max_header_bytes + 4)
-        if end <= 0 or _has_odd_lines(data, end):
+        if end <= 0 or has_odd_lines(data, end):
             data, end = self._read_head(data)
             if not end:
                 return None
@@ -135,8 +98,8 @@ class Connection:
                 answer, data = self._take_hot(door.hot, hot, data, end)
                 if answer is not None:
                     return self._answer_hot(door.hot, hot, answer(), data)
-        if _is_smuggling(data, end):
-            self._refuse(400, "Bad Request", _SMUGGLING)
+        if is_smuggling(data, end):
+            self._refuse(400, "Bad Request", SMUGGLING)
             return None
         return self._serve_cold(data, end)
 
@@ -214,7 +177,7 @@ class Connection:
         client, roster = self._client, self._door.roster
         limit = self._door.times.max_header_bytes
         deadline = time.monotonic() + _HEAD_DEADLINE_S
-        while (end := head.find(b"\r\n\r\n", 0, limit + 4)) < 0 and len(head) <= limit and not _is_smuggling(head):
+        while (end := head.find(b"\r\n\r\n", 0, limit + 4)) < 0 and len(head) <= limit and not is_smuggling(head):
             roster.move(client, Place.HEAD)
             client.settimeout(max(0.001, deadline - time.monotonic()))
             try:
@@ -227,8 +190,8 @@ class Connection:
             head += data
         roster.move(client, Place.SERVED)
         client.settimeout(None)
-        if _is_smuggling(head, end if end >= 0 else None):
-            self._refuse(400, "Bad Request", _SMUGGLING)
+        if is_smuggling(head, end if end >= 0 else None):
+            self._refuse(400, "Bad Request", SMUGGLING)
             return b"", 0
         if end < 0:
             self._refuse(431, "Request Header Fields Too Large", f"the head is over {limit} bytes")
@@ -243,9 +206,9 @@ class Connection:
 
         Whoever reads it next finds out which.
         """
-        lengths = _LENGTH.findall(data[: end + 2])
-        whole = end + 4 + int(lengths[0]) if len(lengths) == 1 else 0
-        if whole <= len(data) or whole > end + 4 + FREE_BYTES or _EXPECT.search(data, 0, end):
+        length = plain_length(data, end)
+        whole = end + 4 + length if length is not None else 0
+        if whole <= len(data) or whole > end + 4 + FREE_BYTES or expects(data, end):
             return data, 0 < whole <= len(data)
         data = self._read_body(data, whole)
         return data, len(data) >= whole
@@ -324,22 +287,3 @@ class Connection:
                 if not data:
                     break
                 left -= len(data)
-
-
-def _has_odd_lines(data: bytes, end: int | None) -> bool:
-    """Tell whether a line of a head does not end in CR LF, or is folded."""
-    return (
-        data.count(b"\n", 0, end) != data.count(b"\r\n", 0, end)
-        or data.find(b"\r\n ", 0, end) >= 0
-        or data.find(b"\r\n\t", 0, end) >= 0
-    )
-
-
-def _is_smuggling(data: bytes, end: int | None = None) -> bool:
-    """Tell whether a head, up to `end`, has what two parsers may read in two ways; the one in C lets these pass."""
-    if _has_odd_lines(data, end):
-        return True
-    # A proxy that knows the coding "identity", as HTTP/1.1 once had it, sees another body than one that does not.
-    head = data[:end].lower()
-    codings = _CODING.findall(head) if b"transfer-encoding" in head else []
-    return len(codings) > 1 or any(b"chunked" in one and not _CHUNKED.fullmatch(one) for one in codings)

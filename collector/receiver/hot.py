@@ -111,6 +111,8 @@ class HotDoor:
             route = self._routes.get(path)
             if route is None or _QUERY.fullmatch(query) is None:
                 return None
+        if not pairs:
+            return None
         # All texts at once, which is C's work; no name and no value has a line break in it.
         texts = iter(b"\n".join(chain.from_iterable(pairs)).decode("latin-1").split("\n"))
         fields = dict(zip(texts, texts, strict=True))

@@ -7,7 +7,6 @@ door calls it, or its two halves.
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -26,16 +25,14 @@ from collector.errors import BadUpload, SpoolError
 from collector.event import Envelope, Event, Span
 from collector.outcome import ADMITTED, Reason, Rejection, Verdict
 from collector.protocols.base import Decoded, DecodeLimits, Protocol, Reply, Request, Result
-from collector.protocols.encoding import GZIP, inflate
+from collector.receiver.addresses import anonymous
 from collector.receiver.lines import LINE_OVERHEAD_BYTES, lines
+from collector.receiver.unpacking import is_heavy, unpack
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.signals import Signals
 from collector.tenant import Ack, Tenant
 from collector.uuid7 import Uuid7
 
-#: Bodies above this are inflated off the hub, in bytes as sent: a thread's round trip costs 50 µs, this much
-#: gzip about 300 µs.
-_INFLATE_APART_BYTES = 32 * 1024
 #: How many such bodies may be held at once: with 16 MiB each, half of what a worker may have.
 _INFLATED_AT_ONCE = 4
 #: How often an upload that waits for its sink looks whether its worker goes, in seconds.
@@ -114,7 +111,7 @@ def take(intake: Intake, protocol: Protocol, request: Request) -> Callable[[], R
 def _answer(intake: Intake, protocol: Protocol, request: Request) -> Reply | Kept:
     tenant: Tenant | None = None
     try:
-        body = _inflated(intake, request) if protocol.key_in_body else None
+        body = _unpacked(intake, request) if protocol.key_in_body else None
         credentials = protocol.credentials(request, body)
         found = intake.tenants().authenticate(credentials.key, credentials.account)
         if isinstance(found, Verdict):
@@ -122,15 +119,11 @@ def _answer(intake: Intake, protocol: Protocol, request: Request) -> Reply | Kep
         tenant = found
         if (verdict := intake.gate.foresee(tenant)) is not ADMITTED:
             return refuse(intake, protocol, verdict, request, tenant)
-        if body is None:
-            body = _plain(intake, request)
-        if body is not None:
-            return _take(intake, protocol, request, tenant, body)
-        if not _is_inflated_apart(request):
-            return _take(intake, protocol, request, tenant, _inflated(intake, request))
-        # What other threads inflate would pile up, at 16 MiB an upload, while it is split here one by one.
-        with intake.inflating:
-            return _take(intake, protocol, request, tenant, _inflated(intake, request))
+        if body is None and is_heavy(request):
+            # What other threads inflate would pile up, at 16 MiB an upload, while it is split here one by one.
+            with intake.inflating:
+                return _take(intake, protocol, request, tenant, _unpacked(intake, request))
+        return _take(intake, protocol, request, tenant, _unpacked(intake, request) if body is None else body)
     except Exception as error:  # noqa: BLE001 - the device must get an answer that it can read, whatever broke
         return refuse(intake, protocol, _verdict(intake, error), request, tenant)
 
@@ -183,6 +176,10 @@ def refuse(
     if verdict.reason is not None:
         intake.signals.upload_refused(tenant.id if tenant else None, protocol.name, verdict.reason)
     return protocol.refuse(verdict, request)
+
+
+def _unpacked(intake: Intake, request: Request) -> bytes:
+    return unpack(request, intake.limits.max_inflated_bytes, intake.offload)
 
 
 def _take(intake: Intake, protocol: Protocol, request: Request, tenant: Tenant, body: bytes) -> Reply | Kept:
@@ -283,33 +280,3 @@ def _wanted_ack(request: Request, tenant: Tenant) -> Ack:
         raise BadUpload(
             Reason.MALFORMED, "the header Collector-Ack must be 'spool' or 'sink'", "leave it out for the tenant's own"
         ) from None
-
-
-def _inflated(intake: Intake, request: Request) -> bytes:
-    encoding, limit = request.headers.get("content-encoding", ""), intake.limits.max_inflated_bytes
-    if _is_inflated_apart(request):
-        return intake.offload(lambda: inflate(request.body, encoding, limit))
-    return inflate(request.body, encoding, limit)
-
-
-def _plain(intake: Intake, request: Request) -> bytes | None:
-    """Return a body that is not compressed and within its limit, as nearly all small ones are; None to look closer."""
-    body = request.body
-    if body[:2] == GZIP or "content-encoding" in request.headers or len(body) > intake.limits.max_inflated_bytes:
-        return None
-    return body
-
-
-def _is_inflated_apart(request: Request) -> bool:
-    is_packed = request.headers.get("content-encoding") or request.body[:2] == GZIP
-    return bool(is_packed) and len(request.body) > _INFLATE_APART_BYTES
-
-
-def anonymous(address: str) -> str:
-    """Zero what tells a person: the last octet of IPv4, all but the first 48 bits of IPv6; keep no odd text."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return ""
-    kept = 24 if ip.version == 4 else 48
-    return str(ipaddress.ip_network(f"{ip}/{kept}", strict=False).network_address)

@@ -112,7 +112,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
     def _listen(self, sock: Any, role: str, turns: Any) -> StreamServer:
-        from collector.receiver.connection import Connection, Door
+        from collector.receiver.connection import Connection
+        from collector.receiver.door import Door
         from collector.receiver.roster import Roster
 
         sock.setblocking(True)
