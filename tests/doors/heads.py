@@ -19,7 +19,7 @@ from collector.protocols.base import Protocol, Reply, Request
 from collector.receiver import app as flask_door
 from collector.receiver import hot as hot_door
 from collector.receiver.body import BodyRoom
-from collector.receiver.connection import _is_smuggling
+from collector.receiver.heads import has_odd_lines, is_smuggling
 from collector.settings import Settings
 from collector.settings.gunicorn import gunicorn_settings
 from tests.doors.pair import MAX_HEAD, MAX_UPLOAD
@@ -79,7 +79,7 @@ class Heads:
     def differ(self, data: bytes) -> str | None:
         """Say how the two readings of a head part; None if they do not, or if the hot door does not take it."""
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
-        if end <= 0 or _is_smuggling(data, end):
+        if end <= 0 or has_odd_lines(data, end):
             return None
         try:
             hot = self._hot.look(data, self._limits)
@@ -87,6 +87,8 @@ class Heads:
             return f"the hot door fails: {error!r}"
         if hot is None:
             return None
+        if is_smuggling(data, end):
+            return "the hot door takes what is refused before gunicorn's parser"
         self._taken.clear()
         self._hot.serve(hot, b"", _PEER[0])
         ((protocol, taken),) = self._taken
