@@ -26,7 +26,8 @@ from collector.delivery.flusher import Flusher
 from collector.delivery.rescue import Replayer
 from collector.delivery.retry import Backoff
 from collector.receiver.admin import Admin
-from collector.receiver.app import INGEST, BodyLimits, Doors, admin_app, cors, device_app
+from collector.receiver.answers import cors
+from collector.receiver.app import INGEST, BodyLimits, Doors, admin_app, device_app
 from collector.receiver.body import BodyRoom
 from collector.receiver.hot import HotDoor
 from collector.receiver.runtime import Runtime, Times
@@ -175,7 +176,6 @@ def build(settings: Settings) -> Doors:
             room=room,
             max_upload_bytes=settings.max_upload_bytes,
             trusted_hops=settings.trusted_hops,
-            cors=cors,
         )
     return Doors(device_app(intake, admin, limits, room), admin_app(admin, signals), runtime, shedder, hot)
 

@@ -22,12 +22,17 @@ from xxhash import xxh3_64_intdigest
 MAGIC = b"\xff\xfeC1"
 _HEAD = struct.Struct("<4sIIIQQQHxx")
 _SUM = struct.Struct("<I")
+_WHOLE_HEAD = struct.Struct(_HEAD.format + "I")
 HEAD_BYTES = _HEAD.size + _SUM.size
 US_PER_HOUR = 3_600_000_000
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """One frame as found; `payload` is a view into the segment's bytes and `sound` says that its sum fits."""
+    """
+    One frame as found, from `offset` to `end` of the segment's bytes.
+
+    `payload` is a view into them, and `sound` says that its sum fits.
+    """
 
     offset: int
     tenant_id: str
@@ -37,6 +42,7 @@ class Frame(msgspec.Struct, frozen=True):
     received_us: int
     payload: memoryview
     sound: bool
+    end: int
 
     @property
     def partition(self) -> tuple[str, int]:
@@ -76,31 +82,26 @@ def frames(data: bytes) -> Iterator[Frame | Gap]:
             at = following
         else:
             yield frame
-            at += HEAD_BYTES + len(frame.tenant_id.encode()) + len(frame.payload)
+            at = frame.end
 
 
 def _frame_at(data: bytes, view: memoryview, at: int) -> Frame | None:
-    if len(data) - at < HEAD_BYTES or data[at : at + 4] != MAGIC:
+    head = at + HEAD_BYTES
+    if head > len(data) or data[at : at + 4] != MAGIC:
         return None
-    _, size, events, first, accepted, received_us, payload_sum, tenant_bytes = _HEAD.unpack_from(data, at)
-    start = at + HEAD_BYTES + tenant_bytes
-    if start + size > len(data):
+    _, size, events, first, accepted, received_us, payload_sum, tenant_bytes, head_sum = _WHOLE_HEAD.unpack_from(
+        data, at
+    )
+    start = head + tenant_bytes
+    end = start + size
+    if end > len(data):
         return None
-    tenant = data[at + HEAD_BYTES : start]
-    (head_sum,) = _SUM.unpack_from(data, at + _HEAD.size)
+    tenant = data[head:start]
     if xxh3_64_intdigest(data[at : at + _HEAD.size] + tenant) & 0xFFFFFFFF != head_sum:
         return None
-    payload = view[start : start + size]
-    return Frame(
-        offset=at,
-        tenant_id=tenant.decode(),
-        events=events,
-        first=first,
-        accepted=accepted,
-        received_us=received_us,
-        payload=payload,
-        sound=xxh3_64_intdigest(payload) == payload_sum,
-    )
+    payload = view[start:end]
+    sound = xxh3_64_intdigest(payload) == payload_sum
+    return Frame(at, tenant.decode(), events, first, accepted, received_us, payload, sound, end)
 
 
 def _next_frame(data: bytes, view: memoryview, at: int) -> int:

@@ -84,8 +84,16 @@ class Contents(msgspec.Struct, frozen=True):
         """Return the events that `counts` says are in the segment and no sound frame holds."""
         spans = []
         for (tenant_id, hour), count in counts.items():
+            pieces, at = self.pieces.get((tenant_id, hour), ()), 0
+            for piece in pieces:
+                if piece.first != at:
+                    break
+                at += piece.events
+            if at == count:
+                # One after the other and to the end, as nearly always.
+                continue
             found = Intervals()
-            for piece in self.pieces.get((tenant_id, hour), ()):
+            for piece in pieces:
                 found.add(piece.first, piece.first + piece.events)
             spans += [Span(tenant_id, hour, first, last) for first, last in found.gaps(0, count)]
         return spans
@@ -200,13 +208,18 @@ class Segment:
                 tail = one
                 continue
             tail = None
-            partition = one.partition
-            ends[partition] = max(one.first + one.events, ends.get(partition, 0))
-            accepted[one.tenant_id] = max(one.accepted, accepted.get(one.tenant_id, 0))
-            if one.sound:
-                pieces.setdefault(partition, []).append(Piece(one.first, one.events, one.payload))
-            else:
+            tenant_id, first, events = one.tenant_id, one.first, one.events
+            partition = (tenant_id, one.received_us // frames_.US_PER_HOUR)
+            if first + events > ends.get(partition, 0):
+                ends[partition] = first + events
+            if one.accepted > accepted.get(tenant_id, 0):
+                accepted[tenant_id] = one.accepted
+            if not one.sound:
                 corrupt.append(one.offset)
+            elif partition in pieces:
+                pieces[partition].append(Piece(first, events, one.payload))
+            else:
+                pieces[partition] = [Piece(first, events, one.payload)]
         return Contents(pieces, ends, accepted, corrupt, tail)
 
     def take_stock(self, contents: Contents, size: int) -> None:

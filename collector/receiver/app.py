@@ -7,7 +7,7 @@ gunicorn serves; the worker says in the environ on which listener a request came
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +20,7 @@ from collector.protocols.base import Protocol, Reply, Request
 from collector.protocols.clevertap import Clevertap
 from collector.protocols.native import Native
 from collector.receiver.addresses import remote_ip
+from collector.receiver.answers import STATUS_TEXTS, cors, fields_of
 from collector.receiver.body import BodyRoom, read_body
 from collector.receiver.upload import Intake, refuse, take
 from collector.telemetry.signals import Signals
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from collector.receiver.hot import HotDoor
     from collector.receiver.runtime import Runtime
     from collector.receiver.shed import Shedder
+
+#: What answers an upload, given its WSGI environ.
+View = Callable[[dict[str, Any]], Reply]
 
 #: The environ key under which the worker names the listener: "device" or "admin".
 LISTENER = "collector.listener"
@@ -43,11 +47,6 @@ INGEST: tuple[tuple[str, Protocol], ...] = (
 HEALTH = (("/healthz", "health"), ("/readyz", "readiness"))
 BOOKS = (("/metrics", "metrics"), ("/ledger", "ledger"))
 
-_CORS = (
-    ("Access-Control-Allow-Credentials", "true"),
-    ("Access-Control-Expose-Headers", "Retry-After"),
-    ("Vary", "Origin"),
-)
 _PREFLIGHT = (
     ("Access-Control-Allow-Methods", "POST, OPTIONS"),
     (
@@ -70,12 +69,35 @@ class BodyLimits(msgspec.Struct, frozen=True):
     trusted_hops: int
 
 
+class DeviceApp(Flask):
+    """
+    Flask, but for the uploads: these are answered before Flask makes its contexts, which take longer than they do.
+
+    What is no upload (another method, another path) has all of Flask. An upload's view takes the WSGI environ.
+    """
+
+    uploads: Mapping[str, View]
+
+    def wsgi_app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer an upload, or let Flask answer."""
+        view = self.uploads.get(environ["PATH_INFO"]) if environ["REQUEST_METHOD"] == "POST" else None
+        if view is None:
+            answer: Iterable[bytes] = super().wsgi_app(environ, start_response)
+            return answer
+        reply = view(environ)
+        fields = fields_of(reply, environ.get("HTTP_ORIGIN"))
+        start_response(STATUS_TEXTS[reply.status], [*fields.items(), ("Content-Length", str(len(reply.body)))])
+        return (reply.body,)
+
+
 def device_app(intake: Intake, admin: Admin, limits: BodyLimits, room: BodyRoom) -> Flask:
     """Build what listens to devices."""
-    app = _bare(__name__ + ".device", intake.signals)
+    app = DeviceApp(__name__ + ".device", static_folder=None)
+    _prepare(app, intake.signals)
+    app.uploads = {path: _upload(intake, protocol, limits, room) for path, protocol in INGEST}
     for path, protocol in INGEST:
-        view = _ingest(intake, protocol, limits, room)
-        app.add_url_rule(path, protocol.name, view, methods=["POST"], provide_automatic_options=False)
+        # Never reached: so that Flask knows what the path is for, when it is asked with another method.
+        app.add_url_rule(path, protocol.name, _preflight, methods=["POST"], provide_automatic_options=False)
         app.add_url_rule(path, f"{protocol.name} preflight", _preflight, methods=["OPTIONS"])
     for path, name in HEALTH:
         app.add_url_rule(path, name, getattr(admin, name), methods=["GET"])
@@ -85,7 +107,8 @@ def device_app(intake: Intake, admin: Admin, limits: BodyLimits, room: BodyRoom)
 
 def admin_app(admin: Admin, signals: Signals) -> Flask:
     """Build what listens to operators."""
-    app = _bare(__name__ + ".admin", signals)
+    app = Flask(__name__ + ".admin", static_folder=None)
+    _prepare(app, signals)
     for path, name in HEALTH:
         app.add_url_rule(path, name, getattr(admin, name), methods=["GET"])
     for path, name in BOOKS:
@@ -111,39 +134,36 @@ class Doors:
         return app(environ, start_response)
 
 
-def _bare(name: str, signals: Signals) -> Flask:
-    app = Flask(name, static_folder=None)
+def _prepare(app: Flask, signals: Signals) -> None:
     app.url_map.merge_slashes = False
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _failure(signals))
-    return app
 
 
-def _ingest(intake: Intake, protocol: Protocol, limits: BodyLimits, room: BodyRoom) -> Callable[[], Response]:
-    def view() -> Response:
-        verdict = intake.gate.open()
-        if not verdict.admitted:
-            return respond(refuse(intake, protocol, verdict))
-        environ = request.environ
+def _upload(intake: Intake, protocol: Protocol, limits: BodyLimits, room: BodyRoom) -> View:
+    def read_and_take(environ: dict[str, Any]) -> Callable[[], Reply]:
         chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
         length = None if chunked else int(environ.get("CONTENT_LENGTH") or 0)
+        with room.hold() as place:
+            body = read_body(environ["wsgi.input"], length, limits.max_upload_bytes, place)
+            return take(intake, protocol, _request(environ, body, limits.trusted_hops))
+
+    def view(environ: dict[str, Any]) -> Reply:
+        verdict = intake.gate.open()
+        if not verdict.admitted:
+            return refuse(intake, protocol, verdict)
         try:
-            with room.hold() as place:
-                # The stream itself: Flask's own form and data parsing would empty it, or cut a chunked body short.
-                body = read_body(environ["wsgi.input"], length, limits.max_upload_bytes, place)
-                answer = take(intake, protocol, _request(environ, body, limits.trusted_hops))
-            # The answer may have to wait for a sink: the body and its place are let go of first.
-            del body
-            return respond(answer())
+            # Two calls: the answer may have to wait for a sink, and by then the body and its place are let go of.
+            return read_and_take(environ)()
         except BadUpload as bad:
             reason = Reason(bad.reason)
-            verdict = Verdict.refused(
-                reason,
-                bad.message,
-                detail=bad.detail,
-                retry_after_s=2 if STATUS[reason] == STATUS[Reason.BACKPRESSURE] else None,
-            )
-            return respond(refuse(intake, protocol, verdict))
+            is_short = STATUS[reason] == STATUS[Reason.BACKPRESSURE]
+            verdict = Verdict.refused(reason, bad.message, detail=bad.detail, retry_after_s=2 if is_short else None)
+            return refuse(intake, protocol, verdict)
+        except Exception as error:  # noqa: BLE001 - the device must get an answer that it can read, whatever broke
+            intake.signals.internal_error(f"POST {protocol.name}", error)
+            verdict = Verdict.refused(Reason.INTERNAL, "Collector failed at this upload: send it again")
+            return refuse(intake, protocol, verdict)
 
     return view
 
@@ -162,11 +182,6 @@ def _request(environ: dict[str, Any], body: bytes, trusted_hops: int) -> Request
         body=body,
         remote_ip=remote_ip(environ.get("REMOTE_ADDR", ""), headers.get("x-forwarded-for", ""), trusted_hops),
     )
-
-
-def respond(reply: Reply) -> Response:
-    """Turn a reply into Flask's."""
-    return Response(reply.body, status=reply.status, headers=list(reply.headers))
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -212,8 +227,3 @@ def _cors(response: Response) -> Response:
         for name, value in cors(origin):
             response.headers[name] = value
     return response
-
-
-def cors(origin: str) -> tuple[tuple[str, str], ...]:
-    """Return the fields without which a browser hides an answer from a page of `origin`."""
-    return (("Access-Control-Allow-Origin", origin), *_CORS)

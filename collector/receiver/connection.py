@@ -53,6 +53,8 @@ class Connection:
         self._addr = addr
         self._peer: str = addr[0] if isinstance(addr, tuple) else str(addr)
         self._body_until = 0.0
+        # The request that is served came alone, and not with the one before it.
+        self._is_fresh = True
         # Made for the first request that needs it.
         self._cold: Cold | None = None
 
@@ -80,6 +82,7 @@ class Connection:
     def _next(self, data: bytes) -> bytes | None:
         """Serve a request that may have begun with `data`; return what came after it, None at the end of the line."""
         door = self._door
+        self._is_fresh = not data
         data = data or self._await_request()
         if not data:
             return None
@@ -131,7 +134,7 @@ class Connection:
         if len(data) < whole:
             return None, data
         if self._door.turns is not None:
-            self._door.turns.wait()
+            self._door.turns.wait(is_fresh=self._is_fresh)
         self._worker.count_request()
         return door.serve(hot, data[begin:whole], self._peer), data[whole:]
 
@@ -146,7 +149,7 @@ class Connection:
         """Serve a request by gunicorn's parser and the application."""
         data, is_whole = self._read_early(data, end)
         if self._door.turns is not None:
-            self._door.turns.wait()
+            self._door.turns.wait(is_fresh=self._is_fresh)
         self._worker.count_request()
         if self._cold is None:
             self._cold = Cold(self._worker, self._door.name, self._door.role, self._client, self._addr)

@@ -17,11 +17,10 @@ from typing import Any
 import gunicorn
 import msgspec
 from gunicorn_h1c import parse_request_fast
-from werkzeug.http import HTTP_STATUS_CODES
 
-from collector.outcome import STATUS
 from collector.protocols.base import JSON_HEADERS, Protocol, Reply, Request
 from collector.receiver.addresses import remote_ip
+from collector.receiver.answers import STATUS_TEXTS, fields_of
 from collector.receiver.body import BodyRoom
 from collector.receiver.upload import Intake, take
 
@@ -33,9 +32,7 @@ _QUERY = re.compile(rb"[!\"$-~]*")  # printable, without a fragment's mark
 _ORIGIN = re.compile(r"[!-~]+")
 #: A length of more digits is over every limit.
 _MAX_DIGITS = 9
-_LINES = {
-    status: f"HTTP/1.1 {status} {HTTP_STATUS_CODES[status].upper()}\r\n".encode() for status in {200, *STATUS.values()}
-}
+_LINES = {status: f"HTTP/1.1 {text}\r\n".encode() for status, text in STATUS_TEXTS.items()}
 _US_PER_S = 1_000_000
 
 
@@ -67,11 +64,7 @@ class Hot(msgspec.Struct):
 
 
 class HotDoor:
-    """
-    One worker's hot door.
-
-    `cors` gives the fields that a browser needs to see an answer; `room` bounds the bodies that are read at once.
-    """
+    """One worker's hot door; `room` bounds the bodies that are read at once."""
 
     def __init__(
         self,
@@ -81,13 +74,11 @@ class HotDoor:
         room: BodyRoom,
         max_upload_bytes: int,
         trusted_hops: int,
-        cors: Callable[[str], tuple[tuple[str, str], ...]],
     ) -> None:
         self._intake = intake
         self._routes = {path.encode(): (path, protocol) for path, protocol in protocols.items()}
         self._max_upload_bytes = max_upload_bytes
         self._trusted_hops = trusted_hops
-        self._cors = cors
         self._second = -1
         self._keeps = self._closes = b""
         self.room = room
@@ -153,10 +144,8 @@ class HotDoor:
         if reply.headers is JSON_HEADERS and origin is None:
             fields = b"Content-Type: application/json\r\n"
         else:
-            named = dict(reply.headers)
-            if origin is not None:
-                named.update(self._cors(origin))
-            fields = "".join([f"{name}: {value}\r\n" for name, value in named.items()]).encode("latin-1")
+            texts = [f"{name}: {value}\r\n" for name, value in fields_of(reply, origin).items()]
+            fields = "".join(texts).encode("latin-1")
         return b"%b%b%bContent-Length: %d\r\n\r\n%b" % (
             _LINES[reply.status], self._closes if closes else self._keeps, fields, len(reply.body), reply.body,
         )  # fmt: skip

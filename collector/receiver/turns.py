@@ -2,8 +2,9 @@
 Who is served next: requests take turns, the one that waited longest first.
 
 gevent runs whatever is ready, as often as it is ready, before it looks at the sockets again. A connection that always
-has a request waiting is then served many times while others wait, and a health check waits for all of them. Here each
-request waits for its turn, and between two slices of turns the loop looks at its sockets.
+has a request waiting is then served many times while others wait, and a health check waits for all of them. Here a
+request that finds others waiting, or a slice that is used up, waits for its turn, and between two slices the loop looks
+at its sockets.
 """
 
 from __future__ import annotations
@@ -38,14 +39,22 @@ class Turns:
         self._waiting: deque[Waiter] = deque()
         self._refusing: deque[Waiter] = deque()
         self._is_due = False
+        self._began_at = 0.0
         self._ended_at = time.monotonic()
         self._goes_on = False
         self._turn_s = _TURN_S
         self._late_s = self._late_before_s = 0.0
         self._worst_s = 0.0
 
-    def wait(self) -> None:
-        """Return when it is the caller's turn: at once when nobody was served since the loop looked at its sockets."""
+    def wait(self, *, is_fresh: bool = False) -> None:
+        """
+        Return when it is the caller's turn: at once when nobody was served since the loop looked at its sockets.
+
+        It is also at once for one who `is_fresh`, while nobody waits and the slice is not used up: he was waited for by
+        the loop, which has served him nothing since.
+        """
+        if is_fresh and self._is_due and not self._waiting and time.monotonic() < self._began_at + _MOST_SLICE_S:
+            return
         self._wait(self._waiting)
 
     def wait_to_refuse(self) -> None:
@@ -54,6 +63,7 @@ class Turns:
 
     def _wait(self, queue: deque[Waiter]) -> None:
         if not self._is_due:
+            self._began_at = time.monotonic()
             self._arm()
             return
         mine = (getcurrent(), time.monotonic())
@@ -71,7 +81,7 @@ class Turns:
 
     def _slice(self) -> None:
         """Let those begin whose turn it is; called by the hub."""
-        began = time.monotonic()
+        began = self._began_at = time.monotonic()
         length_s = min(max(_LEAST_SLICE_S, began - self._ended_at), _MOST_SLICE_S)
         now, turns = began, 0
         while self._waiting and now < began + length_s:

@@ -75,6 +75,8 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
 
         runtime = self.wsgi.runtime
         self._raise_file_limit()
+        # gunicorn looks up a setting 23 times a request, each time by a method call (27.0.1).
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         turns = Turns()
         servers = [self._listen(sock, role, turns) for sock, role in zip(self.sockets, ROLES, strict=False)]
         runtime.watch(lambda: self._gauges(turns))

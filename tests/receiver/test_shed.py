@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from collector.outcome import ADMITTED, Reason, Verdict
 from collector.protocols.base import Protocol, Reply
 from collector.protocols.native import Native
-from collector.receiver.app import cors
+from collector.receiver.answers import cors
 from collector.receiver.shed import Refusal, Shedder
 from tests.server import Link, Server, head, upload, wait_for
 
@@ -159,7 +159,7 @@ def test_a_body_is_skipped_only_when_there_is_one_plain_length(fields: list[str]
 def test_a_burst_beyond_the_lag_is_refused_in_part_and_every_connection_lives_on(tmp_path: Path) -> None:
     """Those that can't be served in time are told at once when to come back, and lose nothing by it."""
     # A few dozen turns are too long a wait.
-    with Server(tmp_path, max_lag_s=0.05) as server:
+    with Server(tmp_path, max_lag_s=0.005) as server:
         (worker,) = server.worker_pids()
         links = [server.link() for _ in range(150)]
         for link in links:
