@@ -1,5 +1,5 @@
 """
-What the hot door makes of a head, held against what gunicorn's parser and Flask make of it, in one process.
+What the hot door makes of a head, held against what gunicorn's parser makes of it, in one process.
 
 No sockets and no body: some thousand heads a second. It judges the hot door's own reading alone; that the answers are
 the same, the two servers show.
@@ -23,7 +23,6 @@ from collector.receiver.heads import has_odd_lines, is_smuggling
 from collector.settings import Settings
 from collector.settings.gunicorn import gunicorn_settings
 from tests.doors.pair import MAX_HEAD, MAX_UPLOAD
-from tests.fakes import RecordingSignals
 
 _PEER = ("192.0.2.1", 4711)
 
@@ -52,6 +51,7 @@ class Heads:
 
     def __init__(self, *, trusted_hops: int = 1) -> None:
         self._hops = trusted_hops
+        self._protocols = dict(flask_door.INGEST)
         self._cfg = Config()
         for name, value in gunicorn_settings(Settings(max_header_bytes=MAX_HEAD)).items():
             self._cfg.set(name, value)
@@ -59,15 +59,11 @@ class Heads:
         intake: Any = _Intake()
         self._hot = hot_door.HotDoor(
             intake,
-            dict(flask_door.INGEST),
+            self._protocols,
             room=BodyRoom(MAX_UPLOAD),
             max_upload_bytes=MAX_UPLOAD,
             trusted_hops=trusted_hops,
-            cors=flask_door.cors,
         )
-        self._flask = flask_door._bare("heads", RecordingSignals())
-        for path, _ in flask_door.INGEST:
-            self._flask.add_url_rule(path, path, lambda: "", methods=["POST"], provide_automatic_options=False)
         # `serve` hands on what it read to `take`: there it is caught.
         self._taken: list[tuple[Protocol, Request]] = []
         vars(hot_door)["take"] = self._take
@@ -95,14 +91,11 @@ class Heads:
         try:
             request = next(http.get_parser(self._cfg, [data[: end + 4]], _PEER))
             response, environ = wsgi.create(request, _Wire(), _PEER, ("127.0.0.1", 8080), self._cfg)
-            with self._flask.request_context(environ) as context:
-                refused = context.request.routing_exception
-                origin = context.request.headers.get("Origin")
         except Exception as error:  # noqa: BLE001 - whatever it is, the other door refuses here
-            return f"the hot door takes what gunicorn or Flask refuses: {error!r}"
+            return f"the hot door takes what gunicorn refuses: {error!r}"
         response.start_response("200 OK", [])
-        if refused is not None:
-            return f"the hot door takes what Flask refuses: {refused!r}"
+        if environ["PATH_INFO"] not in self._protocols or environ["REQUEST_METHOD"] != "POST":
+            return f"the hot door takes what is no upload: {environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
         wanted = flask_door._request(environ, b"", self._hops)
         read = {
             "path": (taken.path, wanted.path),
@@ -110,10 +103,10 @@ class Heads:
             "query": (taken.query, wanted.query),
             "remote_ip": (taken.remote_ip, wanted.remote_ip),
             "headers": (_without_blanks(taken.headers), _without_blanks(wanted.headers)),
-            "protocol": (protocol, dict(flask_door.INGEST)[wanted.path]),
+            "protocol": (protocol, self._protocols[wanted.path]),
             "length": (hot.length, int(environ.get("CONTENT_LENGTH") or 0)),
             "closes": (hot.closes, response.should_close()),
-            "origin": (hot.fields.get("origin", ""), origin or ""),
+            "origin": (hot.fields.get("origin", ""), environ.get("HTTP_ORIGIN", "")),
         }
         parted = [f"{name}: {one!r}, not {other!r}" for name, (one, other) in read.items() if one != other]
         return "; ".join(parted) or None

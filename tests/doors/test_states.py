@@ -17,6 +17,10 @@ def is_unready(twin: Twin) -> bool:
     return twin.server.readyz().status == 503
 
 
+def has_ended(twin: Twin) -> bool:
+    return not twin.server.is_running
+
+
 CASES = [Case((data,), asks=True) for data in (*odd.HOT.values(), *odd.MIXED.values())]
 
 
@@ -45,6 +49,7 @@ def test_a_server_that_goes_says_so_at_both_doors(tmp_path: Path) -> None:
         for twin in (doors.plain, doors.hot):
             (pid,) = twin.server.worker_pids()
             os.kill(pid, signal.SIGQUIT)  # it need not wait any longer
+            wait_for(partial(has_ended, twin), "the server to end")
 
     assert [] == differences, told(differences)
 
