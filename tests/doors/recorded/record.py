@@ -110,7 +110,7 @@ def _run(client: Client, folder: Path, base: str) -> None:
         python = str(folder / "venv/bin/python")
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         if client.packages:
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *client.packages], check=True)
+            subprocess.run([python, "-m", "pip", "install", "--quiet", "--quiet", *client.packages], check=True)
         command = [python, "-c", client.program]
     elif client.runs == NODE:
         (folder / "package.json").write_text("{}")
