@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-inp
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system chaos soak bench bench-memory fmt check green image clean
+.PHONY: help run test test-system chaos soak fuzz bench bench-memory fmt check green image clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ chaos: .venv/.test ## ten minutes of every fault we can make, alone and mixed, a
 
 soak: .venv/.test ## the same, of killed workers and reloads alone
 	@$(BIN)/python -m tests.system.chaos --seconds 600 --faults kill-worker,hup
+
+fuzz: .venv/.fuzz ## look for bytes that tell the hot door from Flask's; SECONDS=600 and SEED=7 say how long and which
+	@$(BIN)/python -m tests.doors.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 bench: .venv/.run ## measure on this machine: rates, latencies, curves (plots in docs/bench), overload; six minutes
 	@$(BIN)/python -m bench
@@ -80,3 +83,8 @@ EXPLAIN = { command -v cc >/dev/null || echo "no C compiler: gunicorn_h1c comes 
 	@echo "Installing Collector and its test tools into .venv"
 	@$(PIP) install --editable '.[test]' || $(EXPLAIN)
 	@touch .venv/.run $@
+
+.venv/.fuzz: .venv/.test
+	@echo "Installing the fuzzer into .venv"
+	@$(PIP) install --editable '.[test,fuzz]' || $(EXPLAIN)
+	@touch $@

@@ -120,7 +120,8 @@ class Connection:
             if len(data) < whole:
                 data = self._read_body(data, whole)
             return self._take_whole(door, hot, data, begin, whole)
-        with door.room.hold() as place, suppress(BadUpload):
+        # A client that resets has broken off, too, and the other door counts it.
+        with door.room.hold() as place, suppress(BadUpload, ConnectionError):
             place.grow(min(whole, len(data)) - begin)
             if len(data) < whole:
                 data = self._read_body(data, whole, place)
