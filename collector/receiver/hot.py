@@ -18,11 +18,12 @@ import gunicorn
 import msgspec
 from gunicorn_h1c import parse_request_fast
 
+from collector.outcome import ADMITTED
 from collector.protocols.base import JSON_HEADERS, Protocol, Reply, Request
 from collector.receiver.addresses import remote_ip
 from collector.receiver.answers import STATUS_TEXTS, fields_of
 from collector.receiver.body import BodyRoom
-from collector.receiver.upload import Intake, take
+from collector.receiver.upload import Intake, refuse, take
 
 #: Fields that change what a request is, or that Flask's door reads in a way of its own.
 _UNUSUAL = frozenset({"transfer-encoding", "expect", "upgrade"})
@@ -129,6 +130,11 @@ class HotDoor:
 
     def serve(self, hot: Hot, body: bytes, peer: str) -> Callable[[], Reply]:
         """Take an upload, and return what gives the answer; it holds nothing of the body."""
+        verdict = self._intake.gate.open()
+        if verdict is not ADMITTED:
+            # It has closed since the head came.
+            reply = refuse(self._intake, hot.protocol, verdict)
+            return lambda: reply
         if self._trusted_hops:
             peer = remote_ip(peer, hot.fields.get("x-forwarded-for", ""), self._trusted_hops)
         return take(self._intake, hot.protocol, Request("POST", hot.path, hot.query, hot.fields, body, peer))
