@@ -24,6 +24,7 @@ from collector.receiver.cold import Cold
 from collector.receiver.door import Door
 from collector.receiver.heads import SMUGGLING, expects, has_odd_lines, is_smuggling, plain_length
 from collector.receiver.hot import Hot, HotDoor
+from collector.receiver.outbox import Out
 from collector.receiver.roster import Place
 from collector.receiver.shed import Refusal
 
@@ -52,6 +53,7 @@ class Connection:
         self._client = client
         self._addr = addr
         self._peer: str = addr[0] if isinstance(addr, tuple) else str(addr)
+        self._out = Out(client, door.roster, door.times.body_deadline_s)
         self._body_until = 0.0
         # The request that is served came alone, and not with the one before it.
         self._is_fresh = True
@@ -75,6 +77,7 @@ class Connection:
         except Exception:
             self._worker.log.exception("a connection failed")
         finally:
+            self._out.settle(self._door.outbox)
             self._door.roster.leave(self._client)
             with suppress(OSError):
                 self._client.close()
@@ -141,8 +144,12 @@ class Connection:
 
     def _answer_hot(self, door: HotDoor, hot: Hot, reply: Reply, rest: bytes) -> bytes | None:
         closes = hot.closes or self._worker.is_leaving
-        self._send(door.render(reply, hot, closes=closes))
-        return None if closes else rest
+        answer = door.render(reply, hot, closes=closes)
+        if closes or rest:
+            self._out.send(answer)
+            return None if closes else rest
+        self._out.put(self._door.outbox, answer)
+        return rest
 
     # -- the cold door -------------------------------------------------------------------------------------
 
@@ -156,7 +163,7 @@ class Connection:
             self._cold = Cold(self._worker, self._door.name, self._door.role, self._client, self._addr)
         served = self._cold.serve(data, self._body_until, None if is_whole else self._note_wait)
         del data
-        self._send(served.answer)
+        self._out.send(served.answer)
         if not served.is_finished:
             self._linger()
         return None if served.closes else self._cold.rest()
@@ -166,13 +173,15 @@ class Connection:
     def _await_request(self) -> bytes:
         """Wait for the first bytes of a request; nothing at the end of the line. The roster limits how long."""
         client, roster = self._client, self._door.roster
-        roster.move(client, Place.IDLE)
+        if not self._out.owes:
+            roster.move(client, Place.IDLE)
         while True:
             # A look at the socket before the wait would cost a system call, and find nothing.
             client._wait(client._read_event)  # noqa: SLF001 -- gevent's own name for it; recv() would look first
             with suppress(BlockingIOError):
                 data: bytes = client._sock.recv(_STEP_BYTES)  # noqa: SLF001 -- as above
                 break
+        self._out.settle(self._door.outbox)
         roster.move(client, Place.SERVED)
         return data
 
@@ -242,24 +251,11 @@ class Connection:
     def _note_wait(self, waits: bool) -> None:
         self._door.roster.move(self._client, Place.BODY if waits else Place.SERVED)
 
-    # -- out -----------------------------------------------------------------------------------------------
-
-    def _send(self, answer: bytes) -> None:
-        sent = 0
-        with suppress(BlockingIOError):
-            # Of the plain socket: gevent's own asks the kernel for an option first.
-            sent = self._client._sock.send(answer)  # noqa: SLF001 -- it is the plain socket's only name
-        if sent < len(answer):
-            # A client that does not read its answer must not hold its place for ever.
-            self._client.settimeout(self._door.times.body_deadline_s)
-            self._client.sendall(memoryview(answer)[sent:])
-            self._client.settimeout(None)
-
     # -- refused -------------------------------------------------------------------------------------------
 
     def _shed(self, refusal: Refusal, rest: bytes) -> bytes | None:
         """Answer without more than a look, and skip the body; return what came after it, None to close."""
-        self._send(refusal.answer)
+        self._out.send(refusal.answer)
         skip_bytes = refusal.skip_bytes
         if skip_bytes is None or self._worker.is_leaving:
             self._linger()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from collector.receiver.hot import HotDoor, head_limits
+from collector.receiver.outbox import Outbox
 from collector.receiver.roster import Roster
 from collector.receiver.shed import Shedder
 from collector.receiver.turns import Turns
@@ -27,6 +28,7 @@ class Door:
         role: str,
         worker: Any,
         roster: Roster,
+        outbox: Outbox,
         *,
         turns: Turns | None = None,
         shedder: Shedder | None = None,
@@ -36,6 +38,7 @@ class Door:
         self.role = role
         self.worker = worker
         self.roster = roster
+        self.outbox = outbox
         self.turns = turns
         self.shedder = shedder
         self.hot = hot

@@ -54,6 +54,11 @@ class Roster:
         if to is not Place.SERVED:
             self._make_room()
 
+    def rest(self, client: Any) -> None:
+        """Note that a connection has its answer and waits for its next request, unless it has left."""
+        if client in self._place:
+            self.move(client, Place.IDLE)
+
     def leave(self, client: Any) -> None:
         """Forget a connection."""
         del self._waiting[self._place.pop(client)][client]

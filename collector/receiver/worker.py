@@ -71,14 +71,15 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         """Serve until told to stop, then drain."""
         # Here and not at the head: by now everything is patched, and what is on the disk is what this generation runs.
         from collector.receiver import notice
+        from collector.receiver.outbox import Outbox
         from collector.receiver.turns import Turns
 
         runtime = self.wsgi.runtime
         self._raise_file_limit()
         # gunicorn looks up a setting 23 times a request, each time by a method call (27.0.1).
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
-        turns = Turns()
-        servers = [self._listen(sock, role, turns) for sock, role in zip(self.sockets, ROLES, strict=False)]
+        turns, outbox = Turns(), Outbox()
+        servers = [self._listen(sock, role, turns, outbox) for sock, role in zip(self.sockets, ROLES, strict=False)]
         runtime.watch(lambda: self._gauges(turns))
         beats = [gevent.spawn(self._beat), gevent.spawn(self._measure_lag, turns)]
         notice.tell_ready()
@@ -113,7 +114,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
         if soft != resource.RLIM_INFINITY and soft < allowed:
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
-    def _listen(self, sock: Any, role: str, turns: Any) -> StreamServer:
+    def _listen(self, sock: Any, role: str, turns: Any, outbox: Any) -> StreamServer:
         from collector.receiver.connection import Connection
         from collector.receiver.door import Door
         from collector.receiver.roster import Roster
@@ -125,6 +126,7 @@ class Worker(GeventWorker):  # type: ignore[misc]  # gunicorn ships no types
             role,
             self,
             Roster(self.worker_connections, lambda place: self.wsgi.runtime.connection_evicted(place.name.lower())),
+            outbox,
             turns=turns if paced else None,
             shedder=self.wsgi.shedder if paced else None,
             hot=self.wsgi.hot if paced else None,
