@@ -40,7 +40,7 @@ bench: .venv/.run ## measure on this machine: rates, latencies, curves (plots in
 bench-memory: .venv/.run ## ten minutes of full load, and whether a worker's memory stays flat; a plot in docs/bench
 	@$(BIN)/python -m bench --only memory --seconds 600
 
-profile: .venv/.profile ## where the time of an upload goes, in CPU µs, and what the floor is; a plot in docs/bench; two minutes
+profile: .venv/.profile ## where the time of an upload goes, in CPU µs, and what the floor is; a plot in docs/bench; three minutes
 	@$(BIN)/python -m bench.profile $(if $(FOLDED),--folded $(FOLDED))
 
 fmt: .venv/.test ## format, and mend what can be mended

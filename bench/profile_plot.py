@@ -17,7 +17,7 @@ _LEFT = EDGE + 62
 _WIDE = WIDTH - EDGE - _LEFT
 _CASE = _WORDS + _BAR + _GAP + _FLOOR + _AXIS + _REST
 #: Of what the labels are made, and about how wide a letter of it is; and what is free beside them.
-_SIZE, _LETTER, _FREE = 11.0, 5.9, 6.0
+_SIZE, _LETTER, _FREE = 11.0, 6.0, 9.0
 _LEGEND_COLUMNS, _LEGEND_LINE = 3, 19
 #: A colour that reflects less than this is dark, and written on in white.
 _DARK = 0.55
