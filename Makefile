@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-inp
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system chaos soak fuzz bench bench-memory fmt check green image clean
+.PHONY: help run test test-system chaos soak fuzz bench bench-memory profile fmt check green image clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ bench: .venv/.run ## measure on this machine: rates, latencies, curves (plots in
 
 bench-memory: .venv/.run ## ten minutes of full load, and whether a worker's memory stays flat; a plot in docs/bench
 	@$(BIN)/python -m bench --only memory --seconds 600
+
+profile: .venv/.profile ## where the time of an upload goes, in CPU µs, and what the floor is; a plot in docs/bench; three minutes
+	@$(BIN)/python -m bench.profile $(if $(FOLDED),--folded $(FOLDED))
 
 fmt: .venv/.test ## format, and mend what can be mended
 	@$(BIN)/ruff check --quiet --fix-only .
@@ -87,4 +90,9 @@ EXPLAIN = { command -v cc >/dev/null || echo "no C compiler: gunicorn_h1c comes 
 .venv/.fuzz: .venv/.test
 	@echo "Installing the fuzzer into .venv"
 	@$(PIP) install --editable '.[test,fuzz]' || $(EXPLAIN)
+	@touch $@
+
+.venv/.profile: .venv/.run
+	@echo "Installing py-spy into .venv"
+	@$(PIP) install --editable '.[profile]' || $(EXPLAIN)
 	@touch $@

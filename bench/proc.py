@@ -105,12 +105,17 @@ def children(pid: int) -> list[int]:
 
 def cpu_s(*pids: int) -> float:
     """Return the CPU time that processes have used, user and system, in seconds."""
-    return sum(map(_ticks, pids)) * _TICK_S
+    return sum(_ticks(f"/proc/{pid}/stat") for pid in pids) * _TICK_S
 
 
-def _ticks(pid: int) -> int:
+def main_thread_s(pid: int) -> float:
+    """Return the CPU time that the main thread of a process has used of it, in seconds."""
+    return _ticks(f"/proc/{pid}/task/{pid}/stat") * _TICK_S
+
+
+def _ticks(stat: str) -> int:
     # The name, in brackets, may hold spaces and brackets.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(stat).read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 

@@ -1,5 +1,5 @@
 """
-The two servers: an empty application on stock gunicorn, and Collector with everything on; one gevent worker each.
+The servers: an empty application on stock gunicorn, the floor below it, and Collector with everything on.
 """
 
 from __future__ import annotations
@@ -64,13 +64,26 @@ class CollectorServer(Server, frozen=True):
 @contextmanager
 def reference(folder: Path, *cores: int, workers: int = 1) -> Iterator[Server]:
     """Run `bench.reference` on stock gunicorn, with its own choice of a parser, until the block is left."""
+    with _on_gunicorn("reference", "gevent", folder, cores, workers) as server:
+        yield server
+
+
+@contextmanager
+def floor(folder: Path, *cores: int) -> Iterator[Server]:
+    """Run `bench.floor`, which is a worker of gunicorn's, until the block is left."""
+    with _on_gunicorn("floor", "bench.floor.Floor", folder, cores, 1) as server:
+        yield server
+
+
+@contextmanager
+def _on_gunicorn(name: str, worker_class: str, folder: Path, cores: Sequence[int], workers: int) -> Iterator[Server]:
     folder.mkdir()
     (port,) = _free_ports(1)
-    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gevent", "--workers", str(workers),
+    command = [sys.executable, "-m", "gunicorn", "--worker-class", worker_class, "--workers", str(workers),
                "--bind", f"{_HOST}:{port}", "--worker-tmp-dir", str(folder), "--no-control-socket",
                "bench.reference:app"]  # fmt: skip
-    with _running("reference", command, {}, folder, cores, (_HOST, port), workers=workers) as pids:
-        yield Server("reference", (_HOST, port), pids)
+    with _running(name, command, {}, folder, cores, (_HOST, port), workers=workers) as pids:
+        yield Server(name, (_HOST, port), pids)
 
 
 @contextmanager

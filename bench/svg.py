@@ -17,7 +17,7 @@ INK, SOFT, GRID, PAPER = "#1f2937", "#5b6778", "#e4e8ee", "#ffffff"
 _FONT = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
 #: Pixels: the whole, what is above and below the plots, and what is left and right of each for words.
 WIDTH, _TOP, _PLOT, _BOTTOM, _FOOT = 1080, 100, 224, 56, 18
-_LEFT, _RIGHT, _EDGE = 54, 74, 16
+_LEFT, _RIGHT, EDGE = 54, 74, 16
 #: Names at the ends of lines stay so far apart.
 _APART = 15.0
 #: The radius of a point.
@@ -48,18 +48,22 @@ def figure(title: str, words: str, panels: Sequence[Panel], *, feet: Sequence[st
     """Draw panels side by side, under a title and a line of words, and with smaller lines below them."""
     under = _TOP + _PLOT + _BOTTOM
     height = under + _FOOT * len(feet) + (_FOOT // 2 if feet else 0)
-    body = [
-        f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>',
-        _text(_EDGE, 30, title, size=19, weight=600),
-        _text(_EDGE, 52, words, size=13, colour=SOFT),
-    ]
-    body += [_text(_EDGE, under + 14 + n * _FOOT, foot, colour=SOFT) for n, foot in enumerate(feet)]
-    pitch = (WIDTH - _EDGE) / len(panels)
+    body = [text(EDGE, under + 14 + n * _FOOT, foot, colour=SOFT) for n, foot in enumerate(feet)]
+    pitch = (WIDTH - EDGE) / len(panels)
     for n, panel in enumerate(panels):
-        body += _panel(panel, _EDGE / 2 + n * pitch + _LEFT, pitch - _LEFT - _RIGHT)
+        body += _panel(panel, EDGE / 2 + n * pitch + _LEFT, pitch - _LEFT - _RIGHT)
+    return page(title, words, body, height=height)
+
+
+def page(title: str, words: str, body: Iterable[str], *, height: float) -> str:
+    """Put what was drawn under a title and a line of words."""
     return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family={quoteattr(_FONT)} '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {number(height)}" '
+        f'font-family={quoteattr(_FONT)} '
         f'font-size="12" role="img" aria-label={quoteattr(f"{title}. {words}")}>',
+        f'<rect width="{WIDTH}" height="{number(height)}" fill="{PAPER}"/>',
+        text(EDGE, 30, title, size=19, weight=600),
+        text(EDGE, 52, words, size=13, colour=SOFT),
         *body,
         "</svg>",
         "",
@@ -75,15 +79,15 @@ def _panel(panel: Panel, left: float, width: float) -> Iterator[str]:
     def at_y(value: float) -> float:
         return bottom - panel.y.part(value) * _PLOT
 
-    yield _text(left - _LEFT + _EDGE / 2, _TOP - 16, panel.title, size=13.5, weight=600)
+    yield text(left - _LEFT + EDGE / 2, _TOP - 16, panel.title, size=13.5, weight=600)
     for value, label in panel.y.ticks():
-        yield f'<path d="M{_n(left)} {_n(at_y(value))}h{_n(width)}" stroke="{GRID}"/>'
-        yield _text(left - 7, at_y(value) + 4, label, colour=SOFT, anchor="end")
+        yield f'<path d="M{number(left)} {number(at_y(value))}h{number(width)}" stroke="{GRID}"/>'
+        yield text(left - 7, at_y(value) + 4, label, colour=SOFT, anchor="end")
     for value, label in panel.x.ticks():
-        yield f'<path d="M{_n(at_x(value))} {_TOP}v{_PLOT}" stroke="{GRID}"/>'
-        yield _text(at_x(value), bottom + 18, label, colour=SOFT, anchor="middle")
-    yield f'<path d="M{_n(left)} {bottom}h{_n(width)}" stroke="{SOFT}"/>'
-    yield _text(left + width / 2, bottom + 40, panel.x.label, colour=INK, anchor="middle")
+        yield f'<path d="M{number(at_x(value))} {_TOP}v{_PLOT}" stroke="{GRID}"/>'
+        yield text(at_x(value), bottom + 18, label, colour=SOFT, anchor="middle")
+    yield f'<path d="M{number(left)} {bottom}h{number(width)}" stroke="{SOFT}"/>'
+    yield text(left + width / 2, bottom + 40, panel.x.label, colour=INK, anchor="middle")
     ends: list[tuple[float, float, Line]] = []
     # The first line is what it is about: it lies above the others.
     for line in reversed(panel.lines):
@@ -92,11 +96,11 @@ def _panel(panel: Panel, left: float, width: float) -> Iterator[str]:
             yield from _line(line, points)
             ends.append((points[-1][1], points[-1][0], line))
     for y, x, line in _apart(ends, _TOP, bottom):
-        yield _text(x + 9, y + 4, line.name, colour=line.colour, weight=600)
+        yield text(x + 9, y + 4, line.name, colour=line.colour, weight=600)
 
 
 def _line(line: Line, points: Sequence[tuple[float, float, float]]) -> Iterator[str]:
-    path = "L".join(f"{_n(x)} {_n(y)}" for x, y, _ in points)
+    path = "L".join(f"{number(x)} {number(y)}" for x, y, _ in points)
     dash = ' stroke-dasharray="6 4"' if line.dashed else ""
     width = 2.2 if line.marks else 1.6
     yield (
@@ -106,7 +110,7 @@ def _line(line: Line, points: Sequence[tuple[float, float, float]]) -> Iterator[
     for x, y, value in points if line.marks else ():
         empty = value in line.hollow
         fill, edge = (PAPER, f' stroke="{line.colour}" stroke-width="1.8"') if empty else (line.colour, "")
-        yield f'<circle cx="{_n(x)}" cy="{_n(y)}" r="{_MARK}" fill="{fill}"{edge}/>'
+        yield f'<circle cx="{number(x)}" cy="{number(y)}" r="{_MARK}" fill="{fill}"{edge}/>'
 
 
 def _apart(ends: Iterable[tuple[float, float, Line]], top: float, bottom: float) -> Iterator[tuple[float, float, Line]]:
@@ -122,14 +126,16 @@ def _apart(ends: Iterable[tuple[float, float, Line]], top: float, bottom: float)
     return ((y, x, line) for y, (_, x, line) in zip(heights, placed, strict=True))
 
 
-def _text(
+def text(
     x: float, y: float, words: str, *, size: float = 12, colour: str = INK, weight: int = 400, anchor: str = "start"
 ) -> str:
+    """Write words, their baseline at `y`."""
     style = f' font-size="{size:g}"' if size != 12 else ""
     style += f' font-weight="{weight}"' if weight != 400 else ""
     style += f' text-anchor="{anchor}"' if anchor != "start" else ""
-    return f'<text x="{_n(x)}" y="{_n(y)}" fill="{colour}"{style}>{escape(words)}</text>'
+    return f'<text x="{number(x)}" y="{number(y)}" fill="{colour}"{style}>{escape(words)}</text>'
 
 
-def _n(value: float) -> str:
+def number(value: float) -> str:
+    """Write a length in pixels."""
     return f"{value:.1f}".removesuffix(".0")
