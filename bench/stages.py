@@ -20,7 +20,7 @@ class Stage(msgspec.Struct, frozen=True):
     """
     One of them: its name in the table, a shorter one for the picture, its colour, and what belongs to it.
 
-    `known` are `module` or `module:function`, the latter with its class as in `Connection._send`.
+    `known` are `module` or `module:function`, the latter with its class as in `Connection._next`.
     """
 
     name: str
@@ -89,7 +89,7 @@ STAGES = (
         "collector.protocols.native:Native.render", "collector.receiver.hot:HotDoor.render",
         "collector.receiver.answers",
     )),
-    Stage("send", "send", "#5b4a86", (*_names(_CONNECTION, "Connection._send"), "bench.floor:send")),
+    Stage("send", "send", "#5b4a86", ("collector.receiver.outbox", "bench.floor:send")),
     Stage("flusher: read back, cut into batches", "flusher: cut", "#8c4a32", (
         _FLUSHER, "collector.delivery.batches", "collector.delivery.lane", "collector.buffer.frame",
         *_names(_SEGMENT, "Segment.load Contents.missing"), *_names(_HOLDING, "Holding.lose_missing"),

@@ -45,7 +45,7 @@ def test_nothing_belongs_to_two_stages() -> None:
     [
         ("parse", [RUN, NEXT]),
         ("parse", [RUN, NEXT, "HotDoor.look (collector/receiver/hot.py:84)"]),
-        ("send", [RUN, NEXT, "Connection._send (collector/receiver/connection.py:250)"]),
+        ("send", [RUN, NEXT, "Out.pay (collector/receiver/outbox.py:60)"]),
         # Another method of the same module, and another function of the same class.
         ("render", [RUN, NEXT, "HotDoor.render (collector/receiver/hot.py:149)"]),
         ("split", [RUN, TAKE, "Native.decode (collector/protocols/native.py:119)"]),
@@ -83,7 +83,7 @@ def test_threads_that_wait_for_work_are_left_out() -> None:
 
 def test_the_stages_add_up_to_what_an_upload_costs() -> None:
     """A bar whose parts are not the whole says nothing."""
-    send = (NEXT, "Connection._send (collector/receiver/connection.py:250)")
+    send = (NEXT, "Out.pay (collector/receiver/outbox.py:60)")
     write = ("LocalSink.write (collector/sinks/local.py:127)",)
     stacks = [Stack(1, (NEXT,), 30), Stack(1, send, 10), Stack(2, write, 500)]
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tests.doors.twin import PATH, Seen
+from tests.doors.seen import PATH, Seen
 from tests.server import PATIENCE_S, ROOT, Link, Server, head, tenant
 
 COMMAND = ("-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"), "tests.doors.twin:app")

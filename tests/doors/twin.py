@@ -25,9 +25,9 @@ from collector.receiver import connection
 from collector.receiver.runtime import Runtime
 from collector.telemetry.metrics import Metrics
 from collector.uuid7 import Uuid7
+from tests.doors.seen import PATH, Kept, Seen
 
-#: Where the case is asked for, on the admin listener, and the moment of the first case: 2026-01-02T03:04:05.678901Z.
-PATH = "/twin"
+#: The moment of the first case: 2026-01-02T03:04:05.678901Z.
 EPOCH_US = 1_767_323_045_678_901
 #: Between two cases, on the wall: ids start anew, and as good as all cases fall into one hour of the sink. On the clock
 #: of quotas and of dedupe: every quota is whole again, every window is over. In seconds.
@@ -37,23 +37,6 @@ HEAD_DEADLINE_S = 3.0
 #: What the flusher counts comes at its own time.
 _UNTIMED = ("collector_batch", "collector_rescue", "collector_replayed", "collector_tenants")
 _PATIENCE_S = 10.0
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """A frame as it was written, but for where it lies."""
-
-    tenant: bytes
-    events: int
-    received_us: int
-    payload: bytes
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """What a case left behind: frames, how far each counter went up, and how many requests Flask had for devices."""
-
-    kept: list[Kept]
-    counted: dict[str, int]
-    by_flask: int
 
 
 class _Now:
