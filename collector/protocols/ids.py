@@ -20,8 +20,8 @@ from collector.protocols import split
 #: An id is copied into every line, and indexed by whoever reads it. Guess; UUIDs have 36.
 MAX_ID_BYTES = 512
 
-#: Of an id's token, in bytes: it has its quotes.
-_SIZES = frozenset(range(3, MAX_ID_BYTES + 3))
+#: An id's token has its quotes.
+_MAX_TOKEN_BYTES, _NO_TEXT = MAX_ID_BYTES + 2, b'""'
 _QUOTE = ord(b'"')
 _INTEGER = re.compile(rb"-?[0-9]+")
 
@@ -54,7 +54,8 @@ def tokens_of(heads: Sequence[Head]) -> list[bytes | None]:
             # No value of JSON has a NUL in it.
             joined = b"\0".join(values)
             tokens = joined.split(b"\0")
-            if joined[0] == _QUOTE and joined.count(b'\0"') == len(tokens) - 1 and _SIZES.issuperset(map(len, tokens)):
+            are_texts = joined[0] == _QUOTE and joined.count(b'\0"') == len(tokens) - 1
+            if are_texts and max(map(len, tokens)) <= _MAX_TOKEN_BYTES and _NO_TEXT not in tokens:
                 return cast("list[bytes | None]", tokens)
             return list(map(_token, heads))
         if values.count(UNSET) < len(values):
@@ -80,7 +81,7 @@ def _usable(values: Iterable[bytes]) -> bytes | None:
     """Return the first value that can be an id, as a JSON string."""
     for value in values:
         if value[0] == _QUOTE:
-            if len(value) in _SIZES:
+            if len(value) <= _MAX_TOKEN_BYTES and value != _NO_TEXT:
                 return value
         elif len(value) <= MAX_ID_BYTES and _INTEGER.fullmatch(value):
             return b'"%s"' % value
