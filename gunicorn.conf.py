@@ -80,10 +80,33 @@ logconfig_dict = {
 }
 
 
-def post_fork(server, worker):
-    """Let a worker that is told to stop while it starts stop at once: the master's handler would swallow the signal."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+#: Let a worker that is told to stop while it starts stop at once: its master's handlers, which it has from the fork on,
+#: would swallow the signal. It is held back until they are gone.
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def _hold_stops():
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+
+
+def _let_stops_go():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+
+
+def _obey_stops():
+    for number in _STOPS:
         signal.signal(number, signal.SIG_DFL)
+    _let_stops_go()
+
+
+# This file is run again at each reload, and what is registered stays.
+if not hasattr(signal, "_collector_holds_stops"):
+    signal._collector_holds_stops = True  # noqa: SLF001 -- a mark that outlives this namespace, and nothing else
+    os.register_at_fork(before=_hold_stops, after_in_parent=_let_stops_go, after_in_child=_obey_stops)
+
+
+def post_fork(server, worker):
+    """Let a worker start quickly, and end harmlessly if its code has been broken since."""
     # What a worker loads stays: to look through it for what may go takes a tenth of the start.
     gc.disable()
     if _LAUNCHED and worker.age > server.cfg.workers:

@@ -135,3 +135,20 @@ print(states, gc.isenabled(), gc.get_freeze_count() > 1000)
     said = said_by(program.replace("{file}", str(ROOT / "gunicorn.conf.py")), tmp_path)
 
     assert ["[False] True True"] == said
+
+
+def test_a_stop_in_the_instant_of_the_fork_ends_the_worker(tmp_path: Path) -> None:
+    """It still has its master's handlers, which would note the signal for nobody, and it would serve on for 88 s."""
+    program = """
+import os, runpy, signal
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+runpy.run_path("{file}")
+runpy.run_path("{file}")
+signal.signal(signal.SIGTERM, lambda number, frame: None)
+child = os.fork()
+if not child:
+    os._exit(0)
+os.kill(os.getpid(), signal.SIGTERM)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+    assert ["-15 set()"] == said_by(program.replace("{file}", str(ROOT / "gunicorn.conf.py")), tmp_path)
