@@ -13,6 +13,8 @@ from collector.clock import Clock
 _RANDOM_BITS = 74  # rand_a (12) and rand_b (62), used as one number
 _TIME_MASK = (1 << 48) - 1
 _RAND_B_MASK = (1 << 62) - 1
+_VERSION = 7 << 76
+_VARIANT = 1 << 63
 #: A new millisecond starts in the lower half of the random range, so that counting on from there has room.
 _SEED_MASK = (1 << (_RANDOM_BITS - 1)) - 1
 #: Within a millisecond a call steps on by up to 2^48: 2^25 calls fit, and two processes forked with the same
@@ -76,6 +78,6 @@ class Uuid7:
 
 def _text(number: int) -> str:
     """Write time (48 bits) and random (74 bits) around the version and the variant."""
-    time, rand_a, rand_b = number >> _RANDOM_BITS, number >> 62 & 0xFFF, number & _RAND_B_MASK
-    high, low = f"{time >> 16:08x}-{time & 0xFFFF:04x}-7{rand_a:03x}", f"{rand_b & 0xFFFFFFFFFFFF:012x}"
-    return f"{high}-{0x8000 | rand_b >> 48:04x}-{low}"
+    uuid = (number >> _RANDOM_BITS) << 80 | _VERSION | (number >> 62 & 0xFFF) << 64 | _VARIANT | number & _RAND_B_MASK
+    digits = uuid.to_bytes(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
