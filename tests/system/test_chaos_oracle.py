@@ -196,6 +196,18 @@ def test_a_repeat_of_a_delivery_needs_a_lost_answer_or_a_writer_killed_at_that_t
     assert (explained == (0, 0)) == bool(finding.broken)
 
 
+@pytest.mark.parametrize(("left", "explained"), [({7: 2}, 2), ({7: 1}, 1), ({8: 2}, 0)])
+def test_a_writer_whose_drain_was_out_of_time_explains_no_more_repeats_than_it_left(
+    left: dict[int, int], explained: int
+) -> None:
+    """What was under way at a slow sink when it ended, its successor sends again; what it had settled, nobody."""
+    sound = [Found(text) for text in lines()]
+    again = [Found(text, writer=7, fate="kept") for text in stored("red-0", 1)[:2]]
+    finding = judge(evidence(found=[*sound, *again], ledger=ledger(len(sound)), left=left))
+
+    assert (explained, 2 - explained) == (finding.duplicates.killed_writer, finding.duplicates.unexplained)
+
+
 @pytest.mark.parametrize(
     ("attempts", "explained"),
     [([diary.FAILED], 1), ([diary.UNCONFIRMED], 1), ([diary.REFUSED], 0), ([], 0)],

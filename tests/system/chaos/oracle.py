@@ -66,7 +66,8 @@ class Evidence(msgspec.Struct, frozen=True):
     All there is to judge by.
 
     `ledger` is the total of the task when all was settled; `once` names the tenants that are promised no repeat at
-    all; `draining_is_fine` says whether the fault lets a device be sent away by a task that ends.
+    all; `draining_is_fine` says whether the fault lets a device be sent away by a task that ends. `left` are the
+    workers whose drain was out of time, by pid, with how many events each left to its successor.
     """
 
     diary: diary.Diary
@@ -77,10 +78,15 @@ class Evidence(msgspec.Struct, frozen=True):
     trouble: list[str] = []
     once: frozenset[str] = frozenset()
     draining_is_fine: bool = False
+    left: dict[int, int] = {}
 
 
 class Duplicates(msgspec.Struct):
-    """Copies too many, by their cause."""
+    """
+    Copies too many, by their cause.
+
+    `killed_writer`: the writer was killed, or its drain's time was up, between the sink's word and our note of it.
+    """
 
     sent_again: int = 0
     lost_answer: int = 0
@@ -198,6 +204,7 @@ def _look_for_all(evidence: Evidence, copies: dict[str, list[_Copy]], finding: F
 def _explain_repeats(evidence: Evidence, copies: dict[str, list[_Copy]], finding: Finding) -> None:
     again = {one.name: one.again for one in evidence.diary.devices}
     tenants = {one.name: one.tenant for one in evidence.diary.devices}
+    left = dict(evidence.left)
     unexplained = []
     for name, each in copies.items():
         if len(each) == 1:
@@ -213,7 +220,7 @@ def _explain_repeats(evidence: Evidence, copies: dict[str, list[_Copy]], finding
         excess = uploads - 1 - explained
         for same in Counter(copy.receipt for copy in each).items():
             excess += _explain_deliveries(
-                [copy for copy in each if copy.receipt == same[0]], evidence.kills, finding.duplicates
+                [copy for copy in each if copy.receipt == same[0]], evidence.kills, left, finding.duplicates
             )
         if excess:
             finding.duplicates.unexplained += excess
@@ -221,7 +228,7 @@ def _explain_repeats(evidence: Evidence, copies: dict[str, list[_Copy]], finding
     _complain(finding, "delivered twice for no reason that we made", unexplained)
 
 
-def _explain_deliveries(same: list[_Copy], kills: list[Kill], duplicates: Duplicates) -> int:
+def _explain_deliveries(same: list[_Copy], kills: list[Kill], left: dict[int, int], duplicates: Duplicates) -> int:
     """Explain the copies of one upload's event, all but one; return how many have no cause."""
     excess = len(same) - 1
     for copy in same:
@@ -231,6 +238,11 @@ def _explain_deliveries(same: list[_Copy], kills: list[Kill], duplicates: Duplic
         elif excess and any(
             copy.writer in kill.pids and kill.at - UNNOTED_S <= copy.at <= kill.until + TICK_S for kill in kills
         ):
+            duplicates.killed_writer += 1
+            excess -= 1
+        elif excess and left.get(copy.writer, 0) > 0:
+            # No more than it left can have been under way.
+            left[copy.writer] -= 1
             duplicates.killed_writer += 1
             excess -= 1
     return excess

@@ -187,6 +187,7 @@ def _attack(faults: Sequence[Fault], act: Callable[[World], Counter[str]], *, se
                 kills=world.kills,
                 windows=world.windows,
                 trouble=trouble(world),
+                left=left(world),
                 once=frozenset(one.name for one in CUSTOMERS if one.dedupe_window_s),
                 draining_is_fine=any(fault.is_draining for fault in faults),
             )
@@ -228,6 +229,15 @@ def trouble(world: World) -> list[str]:
         if (line.get("event") in TROUBLE and line.get("where") not in EXPECTED)
         or (line.get("event") == "gunicorn" and "traceback" in line)
     ]
+
+
+def left(world: World) -> dict[int, int]:
+    """Tell which workers were out of time before all was delivered, and how many events each left."""
+    return {
+        int(line["pid"]): int(line["left"])
+        for line in world.log
+        if line.get("event") == "drain.done" and line.get("scope") == "worker" and line["left"]
+    }
 
 
 def chosen(names: Sequence[str]) -> list[Fault]:
