@@ -84,6 +84,9 @@ def build(settings: Settings) -> Doors:
         clock=clock,
         signals=signals,
         read_at_s=settings.read_at_s,
+        text_sha256=settings.text_sha256,
+        spawn=gevent.spawn,
+        offload=off_hub,
     )
     ids_bytes = dedupe_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit)
     dedupe = Dedupe(spool, size_bytes=ids_bytes, clock=clock, signals=signals)
