@@ -135,3 +135,13 @@ print(states, gc.isenabled(), gc.get_freeze_count() > 1000)
     said = said_by(program.replace("{file}", str(ROOT / "gunicorn.conf.py")), tmp_path)
 
     assert ["[False] True True"] == said
+
+
+def test_a_worker_gets_the_interpreter_back_from_its_threads_at_once(tmp_path: Path) -> None:
+    """A page of ten thousand tenants is made in a thread; each system call of the loop would wait 5 ms for it."""
+    program = (
+        "import sys; from collector import bootstrap; bootstrap.build = lambda _: None; bootstrap.create_app(); "
+        "print(sys.getswitchinterval() < 0.001)"
+    )
+
+    assert ["True"] == said_by(program, tmp_path)

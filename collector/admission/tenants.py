@@ -20,7 +20,6 @@ from functools import partial
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -32,19 +31,13 @@ from collector.settings import DEV_TENANT
 from collector.telemetry.signals import Signals
 from collector.tenant import Tenant
 
-T = TypeVar("T")
-
 #: How long a changed file must rest before it is read: an editor may write it in several steps (a guess).
 REST_S = 0.5
 #: How far ahead the tenants' start is set: four ticks at four a second, so that a late one is no loss.
 LEAD_S = 1.0
 
-
-class Offload(Protocol):
-    """Runs a function that takes long, off the hub where there is one, and returns what it returns."""
-
-    def __call__(self, run: Callable[[], T], /) -> T:
-        """Run it."""
+#: What is published, and what the file holds.
+Seen = tuple[Published | None, Found]
 
 
 class TenantBook:
@@ -70,7 +63,7 @@ class TenantBook:
         read_at_s: float | None = None,
         text_sha256: str = "",
         spawn: Callable[[Callable[[], None]], object] = lambda run: run(),
-        offload: Offload = lambda run: run(),
+        offload: Callable[[Callable[[], Seen]], Seen] = lambda run: run(),
     ) -> None:
         self._config = None if config_path is None else Path(config_path)
         self._board = Board(shared_dir)
@@ -251,7 +244,7 @@ class TenantBook:
         self._board.clear_problem()
         return True
 
-    def _look(self, config: Path) -> tuple[Published | None, Found]:
+    def _look(self, config: Path) -> Seen:
         """Read what is published, and what the file holds; off the hub, and it changes nothing."""
         current, known = self._board.current(self._clock), self._known
         texts = {known.text_sha256: known.tenants} if known.text_sha256 else {}
