@@ -120,7 +120,7 @@ def _tenants(plan: Plan, tell: Callable[[str], None], cores: proc.Cores, count: 
         collector(folder / "collector", cores.server, tenants=count) as server,
         proc.pinned(cores.load),
     ):
-        # A worker looks at its settings once more after it has started, which takes it as long as reading them.
+        # What a start leaves to do, a worker does soon after it is ready.
         proc.await_idle(*server.workers, patience_s=_SETTLING_S)
         return Point(count, CASE, _cell(server, CASE, uploads, plan, cores))
 

@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 #: What full.env sets to something else than the default, and says so in the line above.
 OTHER_THAN_DEFAULT = {
     "config", "bind", "admin_token", "sink", "rescue_sink", "spool_dir", "dedupe_bytes",
-    "spool_bytes", "workers", "read_at_s",
+    "spool_bytes", "workers", "read_at_s", "text_sha256",
     "routes", "tenants",
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_what_the_full_example_calls_a_default_is_one() -> None:
         for field in Settings.__struct_fields__
         if field not in OTHER_THAN_DEFAULT and getattr(defaults, field) != getattr(settings, field)
     ]
-    assert OTHER_THAN_DEFAULT - {"read_at_s", "routes", "tenants"} <= sources.keys()
+    assert OTHER_THAN_DEFAULT - {"read_at_s", "routes", "tenants", "text_sha256"} <= sources.keys()
 
 
 def test_what_is_commented_out_in_the_full_example_works_too() -> None:

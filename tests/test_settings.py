@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -729,6 +730,19 @@ def test_a_snapshot_carries_everything_to_a_worker(tmp_path: Path) -> None:
 
     assert settings == copy
     assert ("hush", 12.5, 3) == (copy.admin_token, copy.read_at_s, copy.workers)
+
+
+def test_a_snapshot_tells_of_which_text_it_is(tmp_path: Path) -> None:
+    """A worker sees by it that the file has not changed; without, each would parse it a second time."""
+    text = '[tenants.a]\nkeys = ["' + 64 * "0" + '"]\n'
+    (tmp_path / "collector.toml").write_text(text)
+    settings = load({"COLLECTOR_CONFIG": "collector.toml"}, cwd=tmp_path)
+
+    copy = load_for_worker({SNAPSHOT: to_json(settings).decode()})
+
+    assert sha256(text.encode()).hexdigest() == copy.text_sha256
+    assert "" == load({}, cwd=tmp_path).text_sha256
+    assert "text_sha256" not in copy.shown()
 
 
 def test_a_worker_without_a_snapshot_reads_for_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -152,3 +152,13 @@ os.kill(os.getpid(), signal.SIGTERM)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), signal.pthread_sigmask(signal.SIG_BLOCK, ()))
 """
     assert ["-15 set()"] == said_by(program.replace("{file}", str(ROOT / "gunicorn.conf.py")), tmp_path)
+
+
+def test_a_worker_gets_the_interpreter_back_from_its_threads_at_once(tmp_path: Path) -> None:
+    """A page of ten thousand tenants is made in a thread; each system call of the loop would wait 5 ms for it."""
+    program = (
+        "import sys; from collector import bootstrap; bootstrap.build = lambda _: None; bootstrap.create_app(); "
+        "print(sys.getswitchinterval() < 0.001)"
+    )
+
+    assert ["True"] == said_by(program, tmp_path)

@@ -76,7 +76,7 @@ class Board:
 
     @contextmanager
     def locked(self, *, wait: bool = False) -> Iterator[bool]:
-        """Hold the lock, or tell that another worker does; it is held for the reading of one file, at most."""
+        """Hold the lock, or tell that another worker does; it is held for the reading of one file, a second or two."""
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -85,7 +85,9 @@ class Board:
         try:
             yield True
         finally:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+            # Whoever closed the board meanwhile let go of the lock.
+            if self.is_open:
+                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def join(self) -> bool:
         """Say with a shared lock that this worker lives, and tell whether no other does; under the lock."""

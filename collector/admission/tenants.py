@@ -15,7 +15,8 @@ takes what is published if that was read later, and publishes its own otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -24,9 +25,9 @@ import msgspec
 
 from collector.admission.auth import TenantTable
 from collector.admission.board import UNSEEN, Board, Problem, Published, Stamp, stamp_of
+from collector.admission.tenant_file import Found, read
 from collector.clock import Clock
-from collector.errors import SettingsError
-from collector.settings import DEV_TENANT, parse_tenants
+from collector.settings import DEV_TENANT
 from collector.telemetry.signals import Signals
 from collector.tenant import Tenant
 
@@ -35,6 +36,9 @@ REST_S = 0.5
 #: How far ahead the tenants' start is set: four ticks at four a second, so that a late one is no loss.
 LEAD_S = 1.0
 
+#: What is published, and what the file holds.
+Seen = tuple[Published | None, Found]
+
 
 class TenantBook:
     """
@@ -42,7 +46,9 @@ class TenantBook:
 
     `config_path` None: there is no file, and `initial` holds for good. `shared_dir` is the same in all workers, on
     tmpfs. `routes` are the names a tenant may send to. `read_at_s` is CLOCK_MONOTONIC when `initial` was read,
-    None for the moment of the start.
+    None for the moment of the start, and `text_sha256` is of the text that it was read from, if it was.
+
+    `spawn` runs a function beside the caller, and `offload` one that takes long, off the hub, and returns its result.
     """
 
     def __init__(
@@ -55,6 +61,9 @@ class TenantBook:
         clock: Clock,
         signals: Signals,
         read_at_s: float | None = None,
+        text_sha256: str = "",
+        spawn: Callable[[Callable[[], None]], object] = lambda run: run(),
+        offload: Callable[[Callable[[], Seen]], Seen] = lambda run: run(),
     ) -> None:
         self._config = None if config_path is None else Path(config_path)
         self._board = Board(shared_dir)
@@ -63,6 +72,11 @@ class TenantBook:
         self._clock = clock
         self._signals = signals
         self._read_at_s = read_at_s
+        self._spawn = spawn
+        self._offload = offload
+        #: The last text that was read here, and its tenants: whatever is done again, it is not parsed again.
+        self._known = Found(text_sha256, initial)
+        self._judging = False
         self._table = TenantTable(initial)
         self._next: tuple[float, TenantTable] | None = None
         self._slots = {tenant.id: slot for slot, tenant in enumerate(initial)}
@@ -72,6 +86,7 @@ class TenantBook:
         self._in_file: list[str] = []
         self._in_routes: list[str] = []
         self._in_board: list[str] = []
+        self._in_judging: list[str] = []
 
     @property
     def table(self) -> TenantTable:
@@ -84,7 +99,7 @@ class TenantBook:
     @property
     def problems(self) -> list[str]:
         """What keeps the file's tenants from being in force here, in sentences; empty when nothing does."""
-        return [*self._in_file, *self._in_routes, *self._in_board]
+        return [*self._in_file, *self._in_routes, *(self._in_board or self._in_judging)]
 
     def slot(self, tenant_id: str) -> int:
         """Return the tenant's number, the same in all workers and over all reloads of the task."""
@@ -100,7 +115,7 @@ class TenantBook:
                 self._agree(self._read_at_s, self._clock.monotonic())
         except OSError as error:
             self._board.close()
-            self._in_board = [f"the tenants can't be shared in {self._board.directory}: {error.strerror}"]
+            self._in_board = [self._not_shared(error)]
 
     def tick(self) -> None:
         """Take over what was published, and look after the file; never raises for the state of either."""
@@ -117,7 +132,7 @@ class TenantBook:
                 self._watch(self._config, now)
             self._poll()
         except OSError as error:
-            self._in_board = [f"the tenants can't be shared in {self._board.directory}: {error.strerror}"]
+            self._in_board = [self._not_shared(error)]
         else:
             self._in_board = []
 
@@ -135,7 +150,8 @@ class TenantBook:
             # Tenants whose instant has not come are not in force, and now they never will be.
             previous = self._initial if current is None or alone else _in_force(current, now)
             slots = {} if current is None else current.slots
-            current = self._publish("", read_at_s, tenants=self._initial, previous=previous, slots=slots, now=now)
+            text = self._known.text_sha256
+            current = self._publish(text, read_at_s, tenants=self._initial, previous=previous, slots=slots, now=now)
         self._current_stamp = stamp_of(self._board.current_file)
         self._slots = self._slots | current.slots
         if self._can_serve(current):
@@ -178,59 +194,76 @@ class TenantBook:
     # -- looking after the file ----------------------------------------------------------------------------
 
     def _watch(self, config: Path, now: float) -> None:
-        """Judge the file once it has changed and rested, unless another worker is at it."""
+        """Judge the file once it has changed and rested; beside the ticks, for that takes longer than one may."""
         stamp = stamp_of(config)
-        if stamp == self._judged:
+        if self._judging or stamp == self._judged:
             return
         if stamp != self._seen:
             self._seen, self._seen_at_s = stamp, now
         elif now - self._seen_at_s >= REST_S:
-            with self._board.locked() as mine:
-                if mine and self._judge(config, stamp, now):
-                    self._judged = stamp
+            self._judging = True
+            self._spawn(partial(self._judge_alone, config, stamp))
 
-    def _judge(self, config: Path, stamp: Stamp, now: float) -> bool:
-        """Publish the file's tenants or its problems, unless that was done; False: look again; under the lock."""
-        current = self._board.current(self._clock)
+    def _judge_alone(self, config: Path, stamp: Stamp) -> None:
+        """Judge the file unless another worker is at it; what goes wrong is tried again by a later tick."""
         try:
-            content = config.read_bytes()
+            with self._board.locked() as mine:
+                if mine and self._judge(config, stamp):
+                    self._judged = stamp
         except OSError as error:
-            self._reject(f"errno {error.errno}", [f"{config} can't be read: {error.strerror}"])
-            return True
-        if stamp != stamp_of(config):
+            self._in_judging = [self._not_shared(error)]
+        except Exception as error:  # noqa: BLE001 - nobody waits for it who could tell
+            self._signals.internal_error("tenants.judge", error)
+        else:
+            self._in_judging = []
+        finally:
+            self._judging = False
+
+    def _judge(self, config: Path, stamp: Stamp) -> bool:
+        """Publish the file's tenants or its problems, unless that was done; False: look again; under the lock."""
+        read_at_s = self._clock.monotonic()
+        current, found = self._offload(lambda: self._look(config))
+        now = self._clock.monotonic()
+        if not self._board.is_open or stamp != stamp_of(config):
             return False
-        digest = sha256(content).hexdigest()
-        if current is None or digest != current.text_sha256:
-            try:
-                tenants = self._parse(content)
-            except SettingsError as error:
-                self._reject(digest, [f"{config.name}: {problem}" for problem in error.problems])
-                return True
-            if current is None or tenants != current.tenants:
-                if current is not None and current.active_from_s > now:
-                    # Two changes on their way at once could reach the workers in different orders.
-                    return False
-                previous = self._table.tenants if current is None else current.tenants
-                slots = self._slots if current is None else current.slots
-                self._publish(digest, now, tenants=tenants, previous=previous, slots=slots, now=now)
+        if found.problems:
+            self._reject(found)
+            return True
+        self._known = found
+        digest, tenants = found.text_sha256, found.tenants
+        if current is None or tenants != current.tenants:
+            if current is not None and current.active_from_s > now:
+                # Two changes on their way at once could reach the workers in different orders.
+                return False
+            previous = self._table.tenants if current is None else current.tenants
+            slots = self._slots if current is None else current.slots
+            self._publish(digest, read_at_s, tenants=tenants, previous=previous, slots=slots, now=now)
+        elif digest != current.text_sha256 and current.active_from_s <= now:
+            # Other text, the same tenants: said to the others, or each of them would parse it to find that out.
+            self._board.put_current(msgspec.structs.replace(current, text_sha256=digest, read_at_s=read_at_s))
         self._board.clear_problem()
         return True
 
-    def _parse(self, content: bytes) -> tuple[Tenant, ...]:
-        try:
-            text = content.decode()
-        except UnicodeDecodeError:
-            raise SettingsError(["the file is not UTF-8; save it as UTF-8 text"]) from None
+    def _look(self, config: Path) -> Seen:
+        """Read what is published, and what the file holds; off the hub, and it changes nothing."""
+        current, known = self._board.current(self._clock), self._known
+        texts = {known.text_sha256: known.tenants} if known.text_sha256 else {}
+        if current is not None and current.text_sha256:
+            texts[current.text_sha256] = current.tenants
         # A file that loses its tenants must not bring `dev` to a server that others can reach.
         fallback = self._initial if self._initial == (DEV_TENANT,) else None
-        return parse_tenants(text, self._routes, fallback=fallback)
+        return current, read(config, self._routes, fallback=fallback, known=texts)
 
-    def _reject(self, digest: str, problems: list[str]) -> None:
+    def _reject(self, found: Found) -> None:
         """Tell all workers what is wrong, and say it once for each content of the file; under the lock."""
         known = self._board.problem()
-        if known is None or known.text_sha256 != digest:
-            self._board.put_problem(Problem(digest, problems))
+        if known is None or known.text_sha256 != found.text_sha256:
+            problems = list(found.problems)
+            self._board.put_problem(Problem(found.text_sha256, problems))
             self._signals.tenants_rejected(problems)
+
+    def _not_shared(self, error: OSError) -> str:
+        return f"the tenants can't be shared in {self._board.directory}: {error.strerror}"
 
     def _publish(
         self,

@@ -16,14 +16,14 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from collector.buffer.segment import Contents, Segment, spool_error
-from collector.event import Batch, Span
+from collector.event import Span
 from collector.intervals import Intervals
-from collector.outcome import DELIVERED, Fate, Reason, Receipt
-from collector.telemetry.ledger import Ledger
+from collector.outcome import DELIVERED, Fate, Reason
+from collector.telemetry.ledger import Ledger, Verdicts
 from collector.telemetry.signals import Signals
 
 #: What the file system must take at least to be trusted again after a refusal: more than most uploads.
@@ -159,14 +159,16 @@ class Holding:
         except OSError as error:
             raise spool_error(error) from error
 
-    def settle(self, segment: Segment, batch: Batch, receipt: Receipt, *, arrived: Fate = DELIVERED) -> None:
+    def settle(self, segment: Segment, verdicts: Sequence[Verdicts], *, arrived: Fate = DELIVERED) -> None:
         """
-        Settle a batch by its sink's receipt: the journal first, then the uploads that wait for it.
+        Settle batches of a segment by what their sink said: the journal first, then the uploads that wait for them.
 
-        `arrived` is the fate of what the sink took. Raises LedgerError and OSError; then nothing is settled.
+        `arrived` is the fate of what the sink took. Raises OSError; then nothing is settled.
         """
-        for span, rejected in self.ledger.settle(batch, receipt, arrived=arrived).settled:
-            self._settled(segment, span, rejected)
+        self.ledger.settle(segment.name, verdicts, arrived=arrived)
+        for one in verdicts:
+            for span, rejected in one.settled:
+                self._settled(segment, span, rejected)
 
     def _settled(self, segment: Segment, span: Span, rejected: dict[int, Reason]) -> None:
         self._count(span.tenant_id, -segment.settle(span, rejected))

@@ -1,7 +1,8 @@
 """
 The background flusher of a worker: seal, read, batch, write, settle, unlink.
 
-It is a tick. A batch that fails goes back to its segment with a `not_before`; no greenlet sleeps holding data.
+It is a tick. A batch that fails goes back to its segment with a `not_before`; no greenlet sleeps holding data. Small
+batches of a segment go to a sink that blocks together, in one job.
 Each route has a lane of its own, so that a sink that fails or hangs holds up its own route alone. Beside it there
 may be a lane to the rescue sink, which is gone when the own sink has taken nothing for long, or a drain nears its end.
 """
@@ -9,25 +10,25 @@ may be a lane to the rescue sink, which is gone when the own sink has taken noth
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
 
 from collector.buffer.holding import Holding
 from collector.buffer.segment import Segment
 from collector.buffer.spool import Spool
 from collector.clock import Clock
-from collector.delivery.batches import Cut, cut, meet
-from collector.delivery.lane import Lane, Reading
+from collector.delivery import job as jobs
+from collector.delivery.batches import Cut, cut
+from collector.delivery.lane import Lane, Reading, rescue_lane
 from collector.delivery.retry import Backoff
 from collector.errors import CollectorError, TransientSinkError
-from collector.outcome import RESCUED, Reason, Receipt
+from collector.outcome import Receipt
 from collector.sinks.base import Sink
+from collector.telemetry.ledger import Verdicts
 from collector.telemetry.signals import Signals
 
-T = TypeVar("T")
 Spawn = Callable[[Callable[[], None]], object]
-Offload = Callable[[Callable[[], T]], T]
+Write = Callable[[], list[jobs.Answer]]
 
 #: How often the flusher looks at the ages of segments, in seconds: an event waits at most this long more.
 TICK_S = 0.1
@@ -42,7 +43,7 @@ class Flusher:
 
     `spawn` runs a function beside the caller (a greenlet in a worker, at once in a test), `offload` runs a
     blocking one off the hub and returns its result, `breathe` lets other greenlets run. At most `concurrency`
-    batches of a lane are under way at once, of at most `concurrency` segments in memory.
+    jobs of a lane are under way at once, each of one segment, of at most `concurrency` segments in memory.
 
     `rescues` are the rescue sink as each route has it. It gets what waits for a sink that took nothing for
     `rescue_after_s`, but for one batch now and then that tries the sink.
@@ -61,12 +62,12 @@ class Flusher:
         rescues: Mapping[str, Sink] | None = None,
         rescue_after_s: float = 0.0,
         spawn: Spawn = lambda run: run(),
-        offload: Offload[Receipt] = lambda run: run(),
+        offload: Callable[[Write], list[jobs.Answer]] = lambda run: run(),
         breathe: Callable[[], None] = lambda: None,
     ) -> None:
         self._spool = spool
         self._lanes = {route: Lane(route, sink, limits=sink.limits, own=sink.limits) for route, sink in sinks.items()}
-        self._rescues = {route: _rescue_lane(route, sink, sinks[route]) for route, sink in (rescues or {}).items()}
+        self._rescues = {route: rescue_lane(route, sink, sinks[route]) for route, sink in (rescues or {}).items()}
         self._rescue_after_s = rescue_after_s
         self._backoff = backoff
         self._clock = clock
@@ -191,28 +192,26 @@ class Flusher:
             self._finish(lane, reading)
 
     def _fill(self, lane: Lane, waiting: list[tuple[Holding, Segment]]) -> None:
-        # After a failure one batch goes ahead and tries the sink; the others follow when it has arrived.
-        places = 1 if lane.failures else self._concurrency
-        while lane.under_way < places and lane.not_before <= self._clock.monotonic():
-            reading, one = self._next_cut(lane)
-            if one is None or reading is None:
+        # After a failure one job goes ahead and tries the sink; the others follow when it has arrived.
+        while (
+            lane.under_way < lane.places(self._concurrency, now := self._clock.monotonic()) and lane.not_before <= now
+        ):
+            reading, job = self._next_job(lane)
+            if reading is None:
                 if not waiting or len(lane.readings) >= self._concurrency:
                     return
                 self._read(lane, *waiting.pop(0))
                 continue
-            lane.begin(reading, one, self._clock.monotonic())
-            self._spawn(partial(self._deliver, lane, reading, one))
+            lane.begin(reading, job, self._clock.monotonic())
+            self._spawn(partial(self._deliver, lane, reading, job))
 
-    def _next_cut(self, lane: Lane) -> tuple[Reading | None, Cut | None]:
-        for reading in list(lane.readings):
-            if reading.is_read or reading.retry_at is not None:
-                continue
-            one = next(reading.cuts, None)
-            if one is not None:
-                return reading, one
+    def _next_job(self, lane: Lane) -> tuple[Reading | None, list[Cut]]:
+        for reading in lane.open_readings():
+            if job := lane.next_job(reading):
+                return reading, job
             reading.is_read = True
             self._finish(lane, reading)
-        return None, None
+        return None, []
 
     def _read(self, lane: Lane, holding: Holding, segment: Segment) -> None:
         segment.in_flight = True
@@ -233,39 +232,47 @@ class Flusher:
         else:
             lane.readings.append(Reading(holding, segment, cut(segment, contents, lane.limits)))
 
-    # -- one batch -----------------------------------------------------------------------------------------
+    # -- one job -------------------------------------------------------------------------------------------
 
-    def _deliver(self, lane: Lane, reading: Reading, one: Cut) -> None:
-        batch, started = one.batch, self._clock.monotonic()
+    def _deliver(self, lane: Lane, reading: Reading, job: Sequence[Cut]) -> None:
         try:
-            receipt, spared = lane.verdict(batch, self._write(lane, one))
-            reading.holding.settle(reading.segment, batch, receipt, arrived=lane.arrived)
-        except TransientSinkError as error:
-            self._fail(lane, reading, str(error))
-        except Exception as error:  # noqa: BLE001 - a defect of a sink or of ours: the events stay where they are
-            self._signals.internal_error(f"flusher.deliver {lane.route}", error)
-            self._fail(lane, reading, type(error).__name__)
-        else:
-            now = self._clock.monotonic()
-            if lane.is_rescue and receipt.delivered:
-                self._signals.batch_rescued(lane.route, "drain" if self._ending else "unavailable", receipt.delivered)
-            elif not lane.is_rescue:
-                self._signals.batch_delivered(lane.route, receipt.delivered, len(batch.payload), now - started)
-            lane.took(one, receipt, now)
-            reading.has_remains |= spared > 0
-            if len(receipt.retryable) > spared:
-                self._fail(lane, reading, f"{len(receipt.retryable) - spared} of {len(batch)} events were not taken")
+            write = partial(jobs.write, lane.sink, job, self._clock)
+            self._settle(lane, reading, self._offload(write) if lane.sink.blocking else write())
+        except Exception as error:  # noqa: BLE001 - a journal that refuses, or a defect of ours: the events stay
+            self._tell_defect(lane, reading, error)
         finally:
             lane.end(reading)
             self._finish(lane, reading)
             self.wake()
 
-    def _write(self, lane: Lane, one: Cut) -> Receipt:
-        if not one.fits:
-            return Receipt(0, rejected=tuple((n, Reason.SINK_TOO_LARGE) for n in range(len(one.batch))))
-        if lane.sink.blocking:
-            return self._offload(lambda: lane.sink.write(one.batch))
-        return lane.sink.write(one.batch)
+    def _settle(self, lane: Lane, reading: Reading, answers: Sequence[jobs.Answer]) -> None:
+        """Settle what a sink took of a job, at one stroke; a batch that failed, or has no true receipt, fails alone."""
+        lane.timed(answers)
+        taken: list[tuple[jobs.Answer, Receipt, int, Verdicts]] = []
+        for answer in answers:
+            try:
+                receipt, spared = lane.verdict(answer.one.batch, answer.receipt())
+                taken.append((answer, receipt, spared, Verdicts(answer.one.batch, receipt)))
+            except TransientSinkError as error:
+                self._fail(lane, reading, str(error))
+            except Exception as error:  # noqa: BLE001 - a defect of a sink: the events stay where they are
+                self._tell_defect(lane, reading, error)
+        reading.holding.settle(reading.segment, [verdicts for *_, verdicts in taken], arrived=lane.arrived)
+        now = self._clock.monotonic()
+        for answer, receipt, spared, _ in taken:
+            batch = answer.one.batch
+            if lane.is_rescue and receipt.delivered:
+                self._signals.batch_rescued(lane.route, "drain" if self._ending else "unavailable", receipt.delivered)
+            elif not lane.is_rescue:
+                self._signals.batch_delivered(lane.route, receipt.delivered, len(batch.payload), answer.seconds)
+            lane.took(answer.one, receipt, now)
+            reading.has_remains |= spared > 0
+            if len(receipt.retryable) > spared:
+                self._fail(lane, reading, f"{len(receipt.retryable) - spared} of {len(batch)} events were not taken")
+
+    def _tell_defect(self, lane: Lane, reading: Reading, error: Exception) -> None:
+        self._signals.internal_error(f"flusher.deliver {lane.route}", error)
+        self._fail(lane, reading, type(error).__name__)
 
     def _fail(self, lane: Lane, reading: Reading, error: str) -> None:
         if reading.retry_at is None:
@@ -291,8 +298,3 @@ class Flusher:
             # What tried a sink that is given up has had its turn there.
             reading.segment.not_before = 0.0 if self._is_given_up(lane) else reading.retry_at
         self._spool.discard_if_settled(reading.holding, reading.segment)
-
-
-def _rescue_lane(route: str, rescue: Sink, own: Sink) -> Lane:
-    # Cut for both, so that a batch is there under the name that it has at its own sink.
-    return Lane(route, rescue, limits=meet(own.limits, rescue.limits), own=own.limits, arrived=RESCUED)

@@ -4,23 +4,29 @@ What is under way to one sink for one route: its own sink has a lane, and so has
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from collector.buffer.holding import Holding
 from collector.buffer.segment import Segment
-from collector.delivery.batches import Cut
+from collector.delivery import job as jobs
+from collector.delivery.batches import Cut, meet
 from collector.event import Batch
-from collector.outcome import DELIVERED, Fate, Receipt
+from collector.outcome import DELIVERED, RESCUED, Fate, Receipt
 from collector.sinks.base import Limits, Sink
 
 #: A sink that has not failed is slow, and not stuck, until it was silent for so long, in seconds. A guess: a write of
 #: one batch takes less, and `stdout:` gives a stalled one up after 5.
 SILENT_S = 10.0
+#: A sink that writes a batch in less time than this waits for no disk, in seconds. A small file on tmpfs takes 0.1 ms,
+#: on a disk that syncs some ms (measured).
+QUICK_S = 0.002
+#: A job of a quick sink that is out for longer is not waited for, in seconds. A guess, and a tick of the flusher.
+PATIENCE_S = 0.1
 
 
 class Reading:
     """
-    A segment in flight: its batches still to come, those under way, and whether one failed.
+    A segment in flight: its batches still to come, its jobs under way, and whether a batch failed.
 
     It `has_remains` when the rescue sink will never take some of its events.
     """
@@ -39,7 +45,8 @@ class Lane:
     """
     One route's way to one sink; `arrived` is the fate of what that takes.
 
-    Batches are cut to `limits`; `own` are those of the route's own sink.
+    Batches are cut to `limits`; `own` are those of the route's own sink. They go in jobs, of which `under_way` are out:
+    several small ones to a sink that blocks, one to any other.
     """
 
     def __init__(self, route: str, sink: Sink, *, limits: Limits, own: Limits, arrived: Fate = DELIVERED) -> None:
@@ -52,6 +59,8 @@ class Lane:
         self.failures = 0
         self.not_before = 0.0
         self._own = own
+        self._batch_s: float | None = None
+        self._began_at = 0.0
         self._asked_at: float | None = None
 
     @property
@@ -59,22 +68,48 @@ class Lane:
         """Tell whether it leads to the rescue sink."""
         return self.arrived is not DELIVERED
 
-    def begin(self, reading: Reading, one: Cut, now: float) -> None:
-        """Note that a batch of a reading goes out."""
+    def open_readings(self) -> list[Reading]:
+        """List the readings that may still have batches to give."""
+        return [one for one in self.readings if not one.is_read and one.retry_at is None]
+
+    def next_job(self, reading: Reading) -> list[Cut]:
+        """Take the batches of a reading that go out next; none at its end."""
+        most = jobs.MAX_BATCHES if self.sink.blocking else 1
+        if self._batch_s and most * self._batch_s > jobs.MAX_S:
+            most = max(1, int(jobs.MAX_S / self._batch_s))
+        return jobs.gather(reading.cuts, most)
+
+    def places(self, most: int, now: float) -> int:
+        """
+        Tell how many jobs may be out at once: one after a failure, which tries the sink.
+
+        One, too, for a sink that blocks and is quick: its threads would not be faster beside each other, and uploads
+        would wait for each of them to let go of the interpreter. A job that does not come back holds no other up.
+        """
+        is_quick = self._batch_s is not None and self._batch_s < QUICK_S and now - self._began_at < PATIENCE_S
+        return 1 if self.failures or (self.sink.blocking and is_quick) else most
+
+    def begin(self, reading: Reading, job: Sequence[Cut], now: float) -> None:
+        """Note that a job of a reading goes out."""
         reading.under_way += 1
         self.under_way += 1
-        if self._asked_at is None and one.fits:
+        self._began_at = now
+        if self._asked_at is None and any(one.fits for one in job):
             self._asked_at = now
 
+    def timed(self, answers: Sequence[jobs.Answer]) -> None:
+        """Note how long the batches of a job took: as the quickest, for the others may have waited for uploads."""
+        self._batch_s = min(answer.seconds for answer in answers)
+
     def took(self, one: Cut, receipt: Receipt, now: float) -> None:
-        """Note what the sink answered, while the batch still counts as under way."""
+        """Note what the sink answered, while the batch's job still counts as under way."""
         if one.fits and not receipt.retryable:
             self.failures = 0
         if one.fits and (receipt.delivered or receipt.rejected):
             self._asked_at = now if self.under_way > 1 else None
 
     def end(self, reading: Reading) -> None:
-        """Note that a batch of a reading came to its end, whichever."""
+        """Note that a job of a reading came to its end, whichever."""
         reading.under_way -= 1
         self.under_way -= 1
 
@@ -97,3 +132,8 @@ class Lane:
             return receipt, 0
         retryable = sorted((*receipt.retryable, *(n for n, _ in receipt.rejected)))
         return Receipt(receipt.delivered, retryable=tuple(retryable)), len(receipt.rejected)
+
+
+def rescue_lane(route: str, rescue: Sink, own: Sink) -> Lane:
+    """Make a route's way to the rescue sink; cut for both, so that a batch is there under the name of its own sink."""
+    return Lane(route, rescue, limits=meet(own.limits, rescue.limits), own=own.limits, arrived=RESCUED)

@@ -5,6 +5,7 @@ What operators and load balancers ask of a worker: is it alive, is it ready, wha
 from __future__ import annotations
 
 import hmac
+import threading
 from collections.abc import Callable
 from functools import wraps
 
@@ -32,12 +33,15 @@ class Admin:
         tenants: TenantBook,
         snapshot: Callable[[], metrics.Snapshot],
         token: str | None,
+        offload: Callable[[Callable[[], Response]], Response] = lambda run: run(),
     ) -> None:
         self._gate = gate
         self._spool = spool
         self._tenants = tenants
         self._snapshot = snapshot
         self._token = token
+        self._offload = offload
+        self._turn = threading.Lock()
 
     def guarded(self, view: View) -> View:
         """Let a view answer only those who bring the admin token, if there is one."""
@@ -85,17 +89,31 @@ class Admin:
         # A worker that died a moment ago is adopted first, so that its books are exact.
         self._spool.adopt()
         try:
-            return _json(self._spool.books.totals().as_json())
+            return self._at_leisure(lambda: _json(self._spool.books.totals().as_json()))
         except (LedgerError, OSError) as error:
             return _json({"status": "error", "code": 503, "error": "ledger_unreadable", "message": str(error)}, 503)
 
     def metrics(self) -> Response:
         """Answer with the metrics of the whole task, living workers and dead, for Prometheus."""
         self._spool.adopt()
-        launcher = metrics.Snapshot(counters=notice.read().counters)
-        merged = metrics.merge([self._spool.books.metrics(but=self._spool.owner), self._snapshot(), launcher])
-        text = page.render(merged, page.ledger(self._spool.books.totals().tenants))
-        return Response(text, content_type=page.CONTENT_TYPE)
+        mine, launcher = self._snapshot(), metrics.Snapshot(counters=notice.read().counters)
+
+        def render() -> Response:
+            books = self._spool.books
+            merged = metrics.merge([books.metrics(but=self._spool.owner), mine, launcher])
+            text = page.render(merged, page.ledger(books.totals().tenants))
+            return Response(text, content_type=page.CONTENT_TYPE)
+
+        return self._at_leisure(render)
+
+    def _at_leisure(self, make: Callable[[], Response]) -> Response:
+        """
+        Make a page that takes the longer the more tenants there are, off the hub: uploads do not wait for it.
+
+        One at a time: whoever asks for many gets them late, and the threads of the pool are there for others.
+        """
+        with self._turn:
+            return self._offload(make)
 
 
 def _json(body: dict[str, object], status: int = 200) -> Response:

@@ -31,6 +31,8 @@ _MOUNT_PART = 0.90
 _MEMORY_PART = 0.25
 #: What the ids of dedupe may take of either, and at most: two million rows, a million ids and more (choices).
 _DEDUPE_PART, _DEDUPE_BYTES = 0.05, 64 << 20
+#: Fields that tell of the reading, and that no operator sets.
+_NOT_SET = frozenset({"read_at_s", "text_sha256"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,7 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch whose sink fails for `rescue_after_s` goes to the rescue sink. Uploads that would wait longer than
     `max_lag_s` for their turn are refused. Without `hot_door` all go through gunicorn's parser and Flask, to the same
     answers. `trusted_hops` counts the proxies in front that append to X-Forwarded-For. `read_at_s` is CLOCK_MONOTONIC
-    at the reading of the settings file, None when it is not known.
+    at the reading of the settings file, None when it is not known; `text_sha256` is of the file's text, empty without a
+    file.
     """
 
     bind: str = "127.0.0.1:8080"
@@ -82,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     routes: dict[str, str] = msgspec.field(default_factory=dict)
     tenants: tuple[Tenant, ...] = (DEV_TENANT,)
     read_at_s: float | None = None
+    text_sha256: str = ""
 
     def __post_init__(self) -> None:
         if "default" not in self.routes:
@@ -102,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def shown(self) -> dict[str, Any]:
         """Return what was set, in order and fit for a log or a screen: secrets masked, tenants counted."""
-        values = {field: getattr(self, field) for field in self.__struct_fields__ if field != "read_at_s"}
+        values = {field: getattr(self, field) for field in self.__struct_fields__ if field not in _NOT_SET}
         for secret in ("admin_token", "hec_token"):
             if values[secret] is not None:
                 values[secret] = "••••"

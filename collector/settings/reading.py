@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,9 @@ class Reading:
         self.names["config"] = "COLLECTOR_CONFIG"
         self.values["config"] = str(file)
         try:
-            return parse_toml(file.read_bytes().decode()), file.name
+            content = file.read_bytes()
+            self.values["text_sha256"] = sha256(content).hexdigest()
+            return parse_toml(content.decode()), file.name
         except UnicodeDecodeError:
             problem = f"{file} is not UTF-8; save it as UTF-8 text"
         except (OSError, ValueError) as error:

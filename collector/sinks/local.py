@@ -11,11 +11,11 @@ both the object and whatever temporary file the dead one left.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -23,10 +23,11 @@ import msgspec
 import zstandard
 
 from collector.clock import Clock
-from collector.errors import SinkError, TransientSinkError
+from collector.errors import SinkError
 from collector.event import Batch
 from collector.outcome import Receipt
 from collector.sinks.base import Limits
+from collector.sinks.files import claim_file, compress, folders, make_compressor, refused, sync_directory, write_all
 from collector.sinks.url import SinkUrl, read_options
 
 #: 64 MiB keep one write (the batch, its frame, and zstd's own room) within what a small worker can spare.
@@ -42,23 +43,11 @@ BATCH_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=-]{0,199}")
 STALE_US = 3600 * 1_000_000
 #: How many directories of an hour `start` looks into for stale files, the newest first; about 0.2 s when cold.
 SWEEP_DIRECTORIES = 10_000
-#: How many directories are remembered as synced; a thousand tenants through four hours. Then it starts anew.
-SYNCED_DIRECTORIES = 4096
-#: How often a claim is tried again because the file it had opened was renamed under it.
-CLAIM_ATTEMPTS = 8
-
-#: What can be done about a refusal of the file system.
-ADVICE = {
-    errno.EACCES: "let the user that Collector runs as write there",
-    errno.EAGAIN: "another write of this batch is under way, and this one is tried again",
-    errno.EDQUOT: "raise the disk quota, or free space",
-    errno.EIO: "look at the disk",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENOSPC: "free space, or inodes, on that file system",
-    errno.ENOTDIR: "a file lies where a directory should be; move it away",
-    errno.EPERM: "let the user that Collector runs as write there",
-    errno.EROFS: "mount the directory writable, or name another one",
-}
+#: How many directories are remembered as synced, at 170 bytes each. A tenant needs three, and one more each hour: ten
+#: thousand tenants through four hours. Then it starts anew; were they more at once, each write would make all again.
+SYNCED_DIRECTORIES = 65_536
+#: A compressor that met no larger batch is small itself, and kept for the next one. A choice.
+SMALL_BYTES = 64 * 1024
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,16 +87,20 @@ class LocalSink:
 
     def __init__(self, directory: str | Path, *, clock: Clock, level: int = 1, fsync: bool = True) -> None:
         self._root = Path(directory).absolute()
+        # Paths are text on the way of a batch: as `Path`, they took a third of its time.
+        self._below = f"{self._root}/".replace("//", "/")
         self._clock = clock
         self._level = level
         self._fsync = fsync
         # Directories whose entry in their parent is on the disk. Set operations are atomic, so it needs no lock.
-        self._synced: set[Path] = set()
+        self._synced: set[str] = set()
+        # Compressors that nobody uses; one serves one thread at a time. List operations are atomic, too.
+        self._idle: list[zstandard.ZstdCompressor] = []
 
     def start(self) -> None:
         """Make the directory, see that it can be written to, and sweep what killed writers left an hour ago."""
         try:
-            self._make(self._root)
+            self._make(str(self._root))
             if not os.access(self._root, os.W_OK | os.X_OK):
                 read_only = os.statvfs(self._root).f_flag & os.ST_RDONLY
                 raise OSError(errno.EROFS, "it is read-only") if read_only else OSError(errno.EACCES, "not allowed")
@@ -123,25 +116,25 @@ class LocalSink:
         """
         if not len(batch):
             return Receipt(delivered=0)
-        target = self._target(batch)
-        frame = compress(batch.payload, self._level)
+        directory, name = self._place(batch)
+        frame = self._compress(batch.payload)
         try:
             try:
-                self._put(target, frame)
+                self._put(directory, name, frame)
             except FileNotFoundError:
                 # The directory was there and is gone: somebody tidies up while we write.
                 self._synced.clear()
-                self._put(target, frame)
+                self._put(directory, name, frame)
         except OSError as exc:
             self._synced.clear()
-            raise refused(target, exc) from exc
+            raise refused(f"{directory}/{name}", exc) from exc
         return Receipt(delivered=len(batch))
 
     def close(self) -> None:
         """Do nothing: between writes no file is open."""
 
-    def _target(self, batch: Batch) -> Path:
-        """Say where the batch goes. Nothing but the two patterns lets a name into a path."""
+    def _place(self, batch: Batch) -> tuple[str, str]:
+        """Say where the batch goes: directory and name. Nothing but the two patterns lets a name into a path."""
         tenant_id, hour = batch.spans[0].tenant_id, batch.spans[0].hour
         if any((span.tenant_id, span.hour) != (tenant_id, hour) for span in batch.spans):
             raise SinkError(f"batch {batch.name!r} is not one tenant and hour, as a file must be")
@@ -149,29 +142,38 @@ class LocalSink:
             raise SinkError(f"tenant id {tenant_id!r} can't be a directory")
         if not BATCH_NAME.fullmatch(batch.name):
             raise SinkError(f"batch name {batch.name!r} can't be a file name")
-        moment = datetime.fromtimestamp(0, UTC) + timedelta(hours=hour)
-        hour_path = f"tenant={tenant_id}/date={moment:%Y-%m-%d}/hour={moment:%H}"
-        return self._root / hour_path / f"{batch.name}{SUFFIX}"
+        return f"{self._below}tenant={tenant_id}/{_hour_path(hour)}", f"{batch.name}{SUFFIX}"
 
-    def _put(self, target: Path, frame: bytes) -> None:
-        self._make(target.parent)
-        temporary = target.with_name(f".{target.name}.tmp")
+    def _compress(self, payload: bytes) -> bytes:
+        if len(payload) > SMALL_BYTES:
+            return compress(payload, self._level)
+        try:
+            compressor = self._idle.pop()
+        except IndexError:
+            compressor = make_compressor(self._level)
+        frame = compressor.compress(payload)
+        self._idle.append(compressor)
+        return frame
+
+    def _put(self, directory: str, name: str, frame: bytes) -> None:
+        self._make(directory)
+        temporary = f"{directory}/.{name}.tmp"
         claim = claim_file(temporary)
         try:
             write_all(claim, frame)
             if self._fsync:
                 os.fsync(claim)
-            temporary.rename(target)
+            os.rename(temporary, f"{directory}/{name}")
         except BaseException:
             # While it is still claimed: a file of this name is then nobody else's.
             with suppress(OSError):
-                temporary.unlink()
+                os.unlink(temporary)
             raise
         finally:
             os.close(claim)
-        self._sync_directory(target.parent)
+        self._sync_directory(directory)
 
-    def _make(self, directory: Path) -> None:
+    def _make(self, directory: str) -> None:
         """
         Make a directory and those above it, each entry synced before anything is said to be in it.
 
@@ -180,22 +182,23 @@ class LocalSink:
         """
         if directory in self._synced:
             return
-        if self._root in directory.parents or not directory.parent.is_dir():
-            self._make(directory.parent)
+        parent, is_below = os.path.dirname(directory), directory.startswith(self._below)
+        if is_below or not os.path.isdir(parent):
+            self._make(parent)
         try:
-            directory.mkdir()
+            os.mkdir(directory)
         except FileExistsError:
-            if not directory.is_dir():
+            if not os.path.isdir(directory):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-            if self._root in directory.parents:
-                self._sync_directory(directory.parent)
+            if is_below:
+                self._sync_directory(parent)
         else:
-            self._sync_directory(directory.parent)
+            self._sync_directory(parent)
         if len(self._synced) >= SYNCED_DIRECTORIES:
             self._synced.clear()
         self._synced.add(directory)
 
-    def _sync_directory(self, directory: Path) -> None:
+    def _sync_directory(self, directory: str) -> None:
         if self._fsync:
             sync_directory(directory)
 
@@ -220,65 +223,7 @@ class LocalSink:
                 os.close(claim)
 
 
-def claim_file(temporary: Path) -> int:
-    """
-    Open a temporary file for this writer alone, emptied; `BlockingIOError` while another has it.
-
-    The lock goes when the descriptor is closed, so a killed writer holds nothing. A batch may be written twice
-    at once: its first write is late, has been given up on, and its retry has begun.
-    """
-    for _ in range(CLAIM_ATTEMPTS):
-        claim = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between open and lock the file may have become the finished object: emptying it would lose it.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(claim), temporary.stat(follow_symlinks=False)):
-                    os.ftruncate(claim, 0)
-                    return claim
-        except BaseException:
-            os.close(claim)
-            raise
-        os.close(claim)
-    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-
-def compress(payload: bytes, level: int) -> bytes:
-    """Make one zstd frame with its size and a checksum."""
-    # A compressor serves one thread at a time, and making one costs nothing beside its work.
-    compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
-    return compressor.compress(payload)
-
-
-def write_all(claim: int, frame: bytes) -> None:
-    """Write to the end, however little a write takes."""
-    rest = memoryview(frame)
-    while rest:
-        rest = rest[os.write(claim, rest) :]
-
-
-def sync_directory(directory: Path) -> None:
-    """Bring a directory's entries to the disk; raises OSError."""
-    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    except OSError as exc:
-        # Some network file systems sync no directories; they answer EINVAL.
-        if exc.errno != errno.EINVAL:
-            raise
-    finally:
-        # In a worker os.close is gevent's, and may leave a directory open for ever in a thread of its pool.
-        os.closerange(opened, opened + 1)
-
-
-def folders(directory: Path, prefix: str) -> list[Path]:
-    """List the entries of a directory whose names begin so; none when it can't be read."""
-    with suppress(OSError):
-        return [Path(entry.path) for entry in os.scandir(directory) if entry.name.startswith(prefix)]
-    return []
-
-
-def refused(path: Path, exc: OSError) -> TransientSinkError:
-    """Say what the file system refused, and what can be done about it."""
-    advice = ADVICE.get(exc.errno or 0, "the batch is kept and tried again")
-    return TransientSinkError(f"file: can't write {path}: {exc.strerror or exc}; {advice}")
+@lru_cache(maxsize=8)
+def _hour_path(hour: int) -> str:
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(hours=hour)
+    return f"date={moment:%Y-%m-%d}/hour={moment:%H}"

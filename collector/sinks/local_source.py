@@ -22,21 +22,8 @@ import zstandard
 from collector.clock import Clock
 from collector.errors import SinkError
 from collector.event import Batch, Span
-from collector.sinks.local import (
-    BATCH_NAME,
-    LIMITS,
-    SUFFIX,
-    TENANT_ID,
-    LocalSink,
-    Options,
-    claim_file,
-    compress,
-    folders,
-    read_place,
-    refused,
-    sync_directory,
-    write_all,
-)
+from collector.sinks.files import claim_file, compress, folders, refused, sync_directory, write_all
+from collector.sinks.local import BATCH_NAME, LIMITS, SUFFIX, TENANT_ID, LocalSink, Options, read_place
 from collector.sinks.url import SinkUrl
 
 REJECTED = "rejected"

@@ -14,7 +14,7 @@ dead writer's directory is adopted (`recount`), and every few seconds (`audit`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from collector.errors import LedgerError
@@ -22,7 +22,7 @@ from collector.event import Batch, Span
 from collector.outcome import DELIVERED, FATES, Fate, Outcome, Reason, Receipt
 from collector.telemetry.counters import CounterFile
 from collector.telemetry.counters import read as read_counters
-from collector.telemetry.journal import Journal, Settlement, spans_of
+from collector.telemetry.journal import Fates, Journal, Settlement, spans_of
 from collector.telemetry.signals import Signals
 
 COUNTERS = "counters"
@@ -51,7 +51,11 @@ class Account:
 
 
 class Verdicts:
-    """A receipt laid over its batch: which spans are settled, and with what fate."""
+    """
+    A receipt laid over its batch: which spans are settled, and with what fate.
+
+    LedgerError for one that does not add up.
+    """
 
     def __init__(self, batch: Batch, receipt: Receipt) -> None:
         if receipt.delivered + len(receipt.retryable) + len(receipt.rejected) != len(batch):
@@ -80,9 +84,8 @@ class Verdicts:
             inside = {n: reason for n, reason in rejected.items() if first <= n < last}
             self.settled.append((Span(span.tenant_id, span.hour, first, last), inside))
 
-    def fates(self, arrived: Fate) -> dict[str, dict[str, int]]:
-        """Count the fates by tenant; `arrived` is the fate of what the sink took."""
-        sums: dict[str, dict[str, int]] = {}
+    def count(self, arrived: Fate, sums: Fates) -> None:
+        """Add the fates up, by tenant; `arrived` is the fate of what the sink took."""
         for span, rejected in self.settled:
             counts = sums.setdefault(span.tenant_id, {})
             if len(span) > len(rejected):
@@ -90,7 +93,6 @@ class Verdicts:
             for reason in rejected.values():
                 name = _REJECTED[reason].name
                 counts[name] = counts.get(name, 0) + 1
-        return sums
 
 
 class Ledger:
@@ -139,22 +141,23 @@ class Ledger:
         account.deduplicated += events
         self._counters.write(account.row, account.values())
 
-    def settle(self, batch: Batch, receipt: Receipt, *, arrived: Fate = DELIVERED) -> Verdicts:
+    def settle(self, segment: str, verdicts: Sequence[Verdicts], *, arrived: Fate = DELIVERED) -> None:
         """
-        Make a batch's fates durable, then count them; return what is settled now.
+        Make the fates of batches of one segment durable, in one line of the journal, then count them.
 
-        Raises LedgerError for a receipt that does not add up and OSError when the journal can't be written;
-        then nothing is settled.
+        Raises OSError when the journal can't be written; then nothing is settled.
         """
-        verdicts = Verdicts(batch, receipt)
-        if verdicts.settled:
-            spans = tuple(span for span, _ in verdicts.settled)
-            self._settle(Settlement(verdicts.fates(arrived), batch.segment, spans))
-        for span, rejected in verdicts.settled:
+        settled = [one for batch in verdicts for one in batch.settled]
+        if not settled:
+            return
+        fates: Fates = {}
+        for batch in verdicts:
+            batch.count(arrived, fates)
+        self._settle(Settlement(fates, segment, tuple(span for span, _ in settled)))
+        for span, rejected in settled:
             for reason in set(rejected.values()):
                 count = sum(reason is one for one in rejected.values())
-                self._signals.events_lost(span.tenant_id, Outcome.REJECTED_BY_SINK, reason, count, batch.segment)
-        return verdicts
+                self._signals.events_lost(span.tenant_id, Outcome.REJECTED_BY_SINK, reason, count, segment)
 
     def lose(self, segment: str, spans: Iterable[Span]) -> None:
         """Settle events that the spool held and can't give back any more."""

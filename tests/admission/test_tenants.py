@@ -8,14 +8,16 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector.admission import tenant_file
 from collector.admission.tenants import LEAD_S, REST_S, TenantBook
 from collector.settings import DEV_TENANT, parse_tenants
 from collector.tenant import Tenant
@@ -47,6 +49,15 @@ class Task:
         self.clock = FakeClock()
         self.signals = RecordingSignals()
         self.books: list[TenantBook] = []
+        self.is_held_back = False
+        self.held_back: list[Callable[[], None]] = []
+
+    def spawn(self, run: Callable[[], None]) -> None:
+        """Run at once, or let it wait in `held_back`."""
+        if self.is_held_back:
+            self.held_back.append(run)
+        else:
+            run()
 
     def book(
         self,
@@ -56,7 +67,8 @@ class Task:
         routes: tuple[str, ...] = ("default",),
         with_file: bool = True,
     ) -> TenantBook:
-        """Start a worker; without `initial` it read the file as it is now."""
+        """Start a worker; without `initial` it read the file as it is now, and knows its text."""
+        text_sha256 = sha256(self.file.read_bytes()).hexdigest() if initial is None else ""
         book = TenantBook(
             self.file if with_file else None,
             self.board,
@@ -65,6 +77,8 @@ class Task:
             clock=self.clock,
             signals=self.signals,
             read_at_s=self.clock.monotonic() - read_s_ago,
+            text_sha256=text_sha256,
+            spawn=self.spawn,
         )
         book.start()
         self.books.append(book)
@@ -390,6 +404,161 @@ def test_a_run_with_the_default_tenant_may_return_to_it(task: Task) -> None:
         seen.append(task.ids())
 
     assert [["dev"], ["a"], ["dev"]] == seen
+
+
+# -- what a reading costs ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note each text that is parsed from now on."""
+    texts: list[str] = []
+
+    def note(text: str, routes: Collection[str], *, fallback: tuple[Tenant, ...] | None) -> tuple[Tenant, ...]:
+        texts.append(text)
+        return parse_tenants(text, routes, fallback=fallback)
+
+    monkeypatch.setattr(tenant_file, "parse_tenants", note)
+    return texts
+
+
+def test_a_file_that_is_as_the_settings_read_it_is_not_parsed_again(task: Task, parsed: list[str]) -> None:
+    """With ten thousand tenants it took a second of the worker's loop, soon after every start."""
+    for _ in range(3):
+        task.book()
+    task.run(5.0)
+
+    assert [] == parsed
+
+
+def test_a_file_that_changed_since_the_settings_read_it_is_parsed(task: Task, parsed: list[str]) -> None:
+    """What the settings say was read a moment before the start."""
+    task.book()
+    task.file.write_text(toml("b"))
+    task.run()
+
+    assert [toml("b")] == parsed
+    assert ["b"] == task.ids()
+
+
+@pytest.mark.parametrize("text", [toml("b"), toml("a", extra="# the same tenants\n")])
+def test_a_changed_file_is_parsed_by_one_worker(task: Task, parsed: list[str], text: str) -> None:
+    """What one has found out is on the board for all, also that nothing is new."""
+    for _ in range(3):
+        task.book()
+    task.run()
+    task.file.write_text(text)
+    task.run(5.0)
+
+    assert [text] == parsed
+
+
+def test_a_file_that_has_to_wait_its_turn_is_not_parsed_again(task: Task, parsed: list[str]) -> None:
+    """Of two changes in a moment the second waits until the first is in force, and is looked at by each tick."""
+    task.book()
+    task.run()
+    task.file.write_text(toml("b"))
+    task.run(REST_S + TICK_S)
+    task.file.write_text(toml("c"))
+    task.run(3 * RELOAD_S)
+
+    assert [toml("b"), toml("c")] == parsed
+    assert ["c"] == task.ids()
+
+
+def test_workers_go_on_while_a_file_is_parsed_and_change_together_afterwards(task: Task) -> None:
+    """One worker has the lock for a second or two; uploads, ticks and the instant must not suffer for it."""
+    for _ in range(3):
+        task.book()
+    task.run()
+    task.file.write_text(toml("b"))
+    task.is_held_back = True
+    task.run(5.0)
+    assert ["a"] * 3 == task.ids()
+    assert 3 == len(task.held_back)
+    task.is_held_back = False
+    task.held_back.pop(1)()
+    published_at_s = task.clock.monotonic()
+
+    moments: list[list[str]] = []
+    while task.clock.monotonic() < published_at_s + LEAD_S + TICK_S:
+        task.clock.advance(0.01)
+        task.books[len(moments) % 3].tick()
+        moments.append(task.ids())
+
+    assert all(1 == len(set(moment)) for moment in moments)
+    assert LEAD_S == pytest.approx(0.01 * (1 + moments.index(["b"] * 3)), abs=0.02)
+    assert ["tenants_loaded", "tenants_loaded"] == task.said()
+
+
+def test_the_lead_is_counted_from_the_end_of_the_parsing(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsing may take longer than the lead: from its beginning, the others would learn of an instant that is over."""
+    book, other = task.book(), task.book()
+    task.run()
+
+    def slowly(run: Callable[[], Any]) -> Any:
+        found = run()
+        task.clock.advance(3.0)
+        return found
+
+    monkeypatch.setattr(book, "_offload", slowly)
+    task.file.write_text(toml("b"))
+    for _ in range(5):
+        task.clock.advance(TICK_S)
+        book.tick()
+    assert ["a", "a"] == task.ids()
+    other.tick()
+    task.clock.advance(LEAD_S)
+
+    assert ["b", "b"] == task.ids()
+
+
+def test_a_file_that_changes_while_it_is_parsed_is_parsed_once_more(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first half of an edit may load, and is not what anybody meant."""
+    book = task.book()
+    task.run()
+
+    def meanwhile(run: Callable[[], Any]) -> Any:
+        found = run()
+        monkeypatch.setattr(book, "_offload", lambda run: run())
+        task.file.write_text(toml("c", "d"))
+        return found
+
+    monkeypatch.setattr(book, "_offload", meanwhile)
+    task.file.write_text(toml("b"))
+    seen = set()
+    for _ in range(40):
+        task.tick()
+        seen |= set(task.ids())
+
+    assert {"a", "c,d"} == seen
+
+
+def test_a_book_that_is_closed_while_the_file_is_parsed_publishes_nothing(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker ends; the lock it had is gone, and another may have it."""
+    book, other = task.book(), task.book()
+    task.run()
+
+    def meanwhile(run: Callable[[], Any]) -> Any:
+        found = run()
+        task.end(book)
+        return found
+
+    monkeypatch.setattr(book, "_offload", meanwhile)
+    before = (task.board / "current").read_bytes()
+    task.file.write_text(toml("b"))
+    while book in task.books:
+        task.clock.advance(TICK_S)
+        book.tick()
+    assert before == (task.board / "current").read_bytes()
+    assert [] == task.signals.named("internal_error")
+    task.run()
+
+    assert "b" == other.table.tenants[0].id
 
 
 # -- workers come and go -----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collector.buffer.spool import Spool
 from collector.errors import SpoolBroken, SpoolFull
 from collector.event import Span
 from collector.outcome import Outcome, Reason, Receipt
+from collector.telemetry.ledger import Verdicts
 from tests.fakes import FakeClock, RecordingSignals
 
 BOUNDS = Bounds(task_bytes=1 << 20, worker_bytes=1 << 20, segment_bytes=4096)
@@ -335,7 +336,7 @@ def test_an_empty_directory_is_folded_into_the_books_and_removed(
 
         limits = Limits(max_events=100, max_bytes=1 << 20, max_event_bytes=1 << 20, partitioned=True)
         for piece in cut(segment, segment.load(), limits):
-            one._own.settle(segment, piece.batch, Receipt(len(piece.batch)))
+            one._own.settle(segment, [Verdicts(piece.batch, Receipt(len(piece.batch)))])
         one.discard_if_settled(one._own, segment)
         if n % 2:
             one.close()

@@ -26,14 +26,16 @@ class Conservation(RuleBasedStateMachine):
     system calls that matter, and others take over.
     """
 
-    @initialize(seed=st.integers(0, 2**32))
-    def begin(self, seed: int) -> None:
+    @initialize(seed=st.integers(0, 2**32), blocking=st.booleans())
+    def begin(self, seed: int, *, blocking: bool) -> None:
         self.folder = tempfile.TemporaryDirectory(dir="/dev/shm")
         self.root = Path(self.folder.name)
         self.clock = FakeClock()
         self.signals = RecordingSignals()
         self.rng = random.Random(seed)
         self.sink = ScriptedSink()
+        # One that blocks gets the batches of a segment together.
+        self.sink.blocking = blocking
         self.appended: list[bytes] = []
         self.refused: set[bytes] = set()
         self.names = 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Response
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,12 +25,13 @@ from collector.admission.quota import Quota
 from collector.admission.tenants import TenantBook
 from collector.buffer.room import Bounds
 from collector.buffer.spool import Spool
-from collector.errors import BadUpload
+from collector.errors import BadUpload, LedgerError
 from collector.outcome import Reason
 from collector.receiver.admin import Admin
 from collector.receiver.app import LISTENER, BodyLimits, Doors, admin_app, device_app
 from collector.receiver.body import BodyRoom, Place, read_body
 from collector.receiver.upload import Intake, UploadLimits
+from collector.telemetry import page
 from collector.telemetry.metrics import Metrics
 from collector.tenant import Tenant
 from collector.uuid7 import Uuid7
@@ -80,7 +82,16 @@ class World:
         )
         counts = Metrics(worker="w1")
         counts.inc("collector_batches_delivered_total", ("default",), 3)
-        admin = Admin(gate=self.gate, spool=self.spool, tenants=tenants, snapshot=counts.snapshot, token=token)
+        #: What was made off the hub, by its content type.
+        self.offloaded: list[str] = []
+        admin = Admin(
+            gate=self.gate,
+            spool=self.spool,
+            tenants=tenants,
+            snapshot=counts.snapshot,
+            token=token,
+            offload=self.offload,
+        )
         limits = BodyLimits(max_upload_bytes=MAX_UPLOAD, trusted_hops=0)
         self.device_app, self.admin_app = (
             device_app(intake, admin, limits, BodyRoom(4 * MAX_UPLOAD)),
@@ -88,6 +99,11 @@ class World:
         )
         self.device, self.admin = self.device_app.test_client(), self.admin_app.test_client()
         self._closing = (self.spool, quota, tenants)
+
+    def offload(self, run: Callable[[], Response]) -> Response:
+        answer = run()
+        self.offloaded.append(str(answer.content_type))
+        return answer
 
     def close(self) -> None:
         for one in self._closing:
@@ -405,6 +421,30 @@ def test_the_metrics_can_be_read_by_prometheus(world: World) -> None:
     assert 2.0 == samples["collector_ledger_events", (("reason", ""), ("state", "accepted"), ("tenant", "dev"))]
     assert 2.0 == samples["collector_ledger_events", (("reason", ""), ("state", "pending"), ("tenant", "dev"))]
     assert 1.0 == samples["collector_ledger_balanced", ()]
+
+
+def test_pages_that_grow_with_the_tenants_are_made_off_the_hub(world: World) -> None:
+    """With ten thousand tenants a scrape held every upload up for a quarter of a second, and came every few seconds."""
+    world.admin.get("/metrics")
+    world.admin.get("/ledger")
+
+    assert [page.CONTENT_TYPE, "application/json"] == world.offloaded
+
+
+def test_a_ledger_that_can_not_be_read_is_told_from_off_the_hub_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the next one who asks has his turn."""
+
+    def refuse() -> None:
+        raise LedgerError("it does not hold still")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.spool.books, "totals", refuse)
+        told = world.admin.get("/ledger")
+
+    assert (503, b"ledger_unreadable") == (told.status_code, told.data.split(b'"')[9])
+    assert 200 == world.admin.get("/ledger").status_code
 
 
 def test_the_ledger_has_the_contracts_shape(world: World) -> None:

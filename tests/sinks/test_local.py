@@ -204,7 +204,7 @@ def test_whatever_step_is_refused_nothing_is_left(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr({"rename": Path, "flock": fcntl}.get(failing, os), failing, refuse)
+        patched.setattr(fcntl if failing == "flock" else os, failing, refuse)
         with pytest.raises(TransientSinkError, match=r"No space left on device; free space, or inodes") as raised:
             sink.write(batch(b"x" * 5000))
 
@@ -245,18 +245,18 @@ def test_everything_is_synced_before_it_is_named(
 ) -> None:
     """The order is the promise: content, then name, then the directory that holds the name."""
     steps: list[str] = []
-    fsync, rename = os.fsync, Path.rename
+    fsync, rename = os.fsync, os.rename
 
     def note_fsync(fd: int) -> None:
         steps.append("sync " + os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), tmp_path))
         fsync(fd)
 
-    def note_rename(self: Path, target: Path) -> Path:
+    def note_rename(source: str, target: str) -> None:
         steps.append("rename")
-        return rename(self, target)
+        rename(source, target)
 
     monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr(Path, "rename", note_rename)
+    monkeypatch.setattr(os, "rename", note_rename)
     sink = LocalSink(tmp_path / "a/data", clock=clock)
     sink.start()
     sink.write(batch(b"{}", name="one"))
@@ -429,6 +429,36 @@ def test_what_is_remembered_of_directories_is_bounded(
 
     assert 60 == len(files(tmp_path / "data"))
     assert len(sink._synced) <= 10
+
+
+def test_ten_thousand_tenants_are_remembered_all_at_once(sink: LocalSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were they more than are remembered, each write would make and sync the tenant's directories again."""
+    made: list[str] = []
+    mkdir = os.mkdir
+
+    def note(path: str) -> None:
+        made.append(path)
+        mkdir(path)
+
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "mkdir", note)
+    for _ in range(2):
+        for n in range(10_000):
+            sink.write(batch(b"{}", name="again", tenant_id=f"t{n}"))
+
+    assert 30_000 == len([path for path in made if "tenant=" in path])
+
+
+@pytest.mark.parametrize("lines", [1, 10_000])
+def test_a_batch_that_follows_another_is_a_frame_of_its_own(lines: int, sink: LocalSink, tmp_path: Path) -> None:
+    """Its compressor may have served another tenant a moment before: nothing of that may be in it."""
+    for n in range(3):
+        sink.write(batch(*[b'{"of":%d}' % n] * lines, name=f"n{n}"))
+    contents = [(tmp_path / "data" / HOUR_PATH / f"n{n}.ndjson.zst").read_bytes() for n in range(3)]
+
+    assert [b'{"of":%d}\n' % n * lines for n in range(3)] == [
+        zstandard.ZstdDecompressor().decompress(frame) for frame in contents
+    ]
 
 
 def test_a_directory_that_may_not_be_written_to_is_transient() -> None:

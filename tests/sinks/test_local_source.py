@@ -10,7 +10,8 @@ import pytest
 import zstandard
 
 from collector.errors import SinkError, TransientSinkError
-from collector.sinks.local import LocalSink, claim_file
+from collector.sinks.files import claim_file
+from collector.sinks.local import LocalSink
 from collector.sinks.local_source import LocalSource, LocalStored
 from tests.fakes import FakeClock, batch
 

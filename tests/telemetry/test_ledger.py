@@ -18,7 +18,7 @@ from collector.outcome import Outcome, Reason, Receipt
 from collector.telemetry import counters
 from collector.telemetry.books import Books
 from collector.telemetry.journal import Journal, Settlement, read
-from collector.telemetry.ledger import Ledger
+from collector.telemetry.ledger import Ledger, Verdicts
 from tests.fakes import HOUR, RecordingSignals, batch
 
 
@@ -30,6 +30,12 @@ def ledger(folder: Path, signals: RecordingSignals | None = None) -> Ledger:
 
 def accepted(one: Ledger, events: int, tenant: str = "dev") -> None:
     one.accept(one.account(tenant), events)
+
+
+def settle(one: Ledger, whole: Batch, receipt: Receipt) -> Verdicts:
+    verdicts = Verdicts(whole, receipt)
+    one.settle(whole.segment, [verdicts])
+    return verdicts
 
 
 LINES = [b"%d" % n for n in range(5)]
@@ -50,7 +56,7 @@ def test_a_receipt_that_does_not_add_up_is_refused_and_settles_nothing(root: Pat
     one = ledger(root)
     accepted(one, 5)
     with pytest.raises(LedgerError):
-        one.settle(batch(*LINES), receipt)
+        settle(one, batch(*LINES), receipt)
 
     assert 5 == one.totals()["pending"]
 
@@ -60,7 +66,7 @@ def test_each_event_of_a_receipt_gets_its_own_fate(root: Path) -> None:
     signals = RecordingSignals()
     one = ledger(root, signals)
     accepted(one, 5)
-    verdicts = one.settle(batch(*LINES), Receipt(3, retryable=(1,), rejected=((3, Reason.SINK_INVALID),)))
+    verdicts = settle(one, batch(*LINES), Receipt(3, retryable=(1,), rejected=((3, Reason.SINK_INVALID),)))
     totals = one.totals()
 
     assert [(Span("dev", HOUR, 0, 1), {}), (Span("dev", HOUR, 2, 5), {3: Reason.SINK_INVALID})] == verdicts.settled
@@ -89,7 +95,7 @@ def test_settled_and_retryable_events_are_the_batch(lengths: list[int], fates: l
         one = ledger(Path(folder))
         for span in spans:
             accepted(one, len(span), span.tenant_id)
-        verdicts = one.settle(mixed, receipt)
+        verdicts = settle(one, mixed, receipt)
         totals = one.totals()
         one.close()
     settled = {(span.tenant_id, n): n in gone for span, gone in verdicts.settled for n in range(span.first, span.last)}
@@ -108,7 +114,7 @@ def test_a_settlement_that_can_not_be_written_settles_nothing(root: Path, monkey
 
     monkeypatch.setattr(os, "pwrite", refuse)
     with pytest.raises(OSError, match="broken"):
-        one.settle(batch(*LINES), Receipt(5))
+        settle(one, batch(*LINES), Receipt(5))
 
     assert (5, 0) == (one.totals()["pending"], one.totals()["delivered"])
 
@@ -118,7 +124,7 @@ def test_books_that_are_opened_again_are_as_they_were(root: Path) -> None:
     one = ledger(root)
     accepted(one, 5)
     accepted(one, 2, "other")
-    one.settle(batch(*LINES), Receipt(4, retryable=(2,)))
+    settle(one, batch(*LINES), Receipt(4, retryable=(2,)))
     before = one.totals()
     one.close()
     again = ledger(root)
@@ -170,7 +176,7 @@ def test_settling_works_while_the_file_system_is_full(root: Path, monkeypatch: p
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    one.settle(batch(*LINES), Receipt(5))
+    settle(one, batch(*LINES), Receipt(5))
 
     assert 5 == one.totals()["delivered"]
 
@@ -244,7 +250,7 @@ def test_copies_are_counted_beside_what_was_kept_and_stand_on_both_sides(root: P
     accepted(one, 5)
     one.deduplicate(one.account("dev"), 3)
     one.deduplicate(one.account("other"), 2)
-    one.settle(batch(*LINES), Receipt(5))
+    settle(one, batch(*LINES), Receipt(5))
     one.close()
     signals = RecordingSignals()
     adopter = ledger(directory, signals)
@@ -283,7 +289,7 @@ def test_retirement_counts_a_directory_once_wherever_it_is_cut_off(
     directory.mkdir(parents=True)
     one = ledger(directory)
     accepted(one, 5)
-    one.settle(batch(*LINES), Receipt(5))
+    settle(one, batch(*LINES), Receipt(5))
     one.close()
     books = Books(root)
     before = books.totals()
