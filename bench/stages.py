@@ -96,7 +96,8 @@ STAGES = (
         *_names(_SPOOL, "Spool.sealed Spool.seal Spool.open_segments"), *_names(_SEGMENT, "Segment.seal"),
     )),
     Stage("flusher: compress, write files", "compress, write", "#c98468", (
-        "collector.sinks.local", *_names(_FLUSHER, "Flusher._write"), *_names("collector.bootstrap", "off_hub"),
+        "collector.sinks.local", "collector.sinks.files", "collector.delivery.job",
+        *_names("collector.bootstrap", "off_hub"),
         "collector.bootstrap:_Outcome", "gevent.threadpool",
     )),
     Stage("flusher: settle, journal", "settle", "#e6bfae", (
