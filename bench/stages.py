@@ -91,7 +91,8 @@ STAGES = (
     )),
     Stage("send", "send", "#5b4a86", ("collector.receiver.outbox", "bench.floor:send")),
     Stage("flusher: read back, cut into batches", "flusher: cut", "#8c4a32", (
-        _FLUSHER, "collector.delivery.job:gather", "collector.delivery.batches", "collector.delivery.lane", "collector.buffer.frame",
+        _FLUSHER, "collector.delivery.job:gather", "collector.delivery.batches", "collector.delivery.lane",
+        "collector.buffer.frame",
         *_names(_SEGMENT, "Segment.load Contents.missing"), *_names(_HOLDING, "Holding.lose_missing"),
         *_names(_SPOOL, "Spool.sealed Spool.seal Spool.open_segments"), *_names(_SEGMENT, "Segment.seal"),
     )),

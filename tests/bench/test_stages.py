@@ -55,7 +55,7 @@ def test_nothing_belongs_to_two_stages() -> None:
         ("each second", ["Runtime.tick (collector/receiver/runtime.py:195)", "Path.read_text (pathlib.py:1059)"]),
         # Two functions of one module.
         ("compress, write", ["_Outcome.__init__ (collector/bootstrap.py:195)", "write (collector/delivery/job.py:60)"]),
-        ("flusher: cut", ["Flusher._fill (collector/delivery/flusher.py:195)", "gather (collector/delivery/job.py:50)"]),
+        ("flusher: cut", ["Lane.next_job (collector/delivery/lane.py:95)", "gather (collector/delivery/job.py:50)"]),
         ("append", [TAKE, "Segment.append (collector/buffer/segment.py:155)", "encode (collector/buffer/frame.py:65)"]),
         ("flusher: cut", ["Segment.load (collector/buffer/segment.py:198)", "frames (collector/buffer/frame.py:78)"]),
         ("read", ["Hub.run (gevent/hub.py:647)"]),
