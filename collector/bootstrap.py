@@ -54,6 +54,9 @@ T = TypeVar("T")
 #: seconds. The loop lets go of it with every system call: with Python's 5 ms, an upload beside such a thread takes
 #: 13 ms where it takes 1 (measured, ten thousand tenants).
 SWITCH_S = 0.0005
+#: A pause in the middle of long work, in seconds: of no length, and yet the loop looks at its sockets in it. After one of
+#: 0 it would look only when 50 callbacks are through, and an upload that has just come waits for all of the work.
+_BREATH_S = 1e-6
 #: How many of the largest uploads one worker reads at once, about. With 4 MiB each it is half of the 120 MiB that a
 #: worker may have.
 _LARGEST_AT_ONCE = 16
@@ -81,7 +84,7 @@ def build(settings: Settings) -> Doors:
     mount_bytes, memory_limit = mount_size_bytes(settings.spool_dir), memory_limit_bytes()
     budget = spool_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit)
     bounds = Bounds(task_bytes=budget, worker_bytes=budget // settings.workers, segment_bytes=settings.segment_bytes)
-    spool = Spool(spool_dir, owner, bounds, clock=clock, signals=signals, breathe=partial(gevent.sleep, 0))
+    spool = Spool(spool_dir, owner, bounds, clock=clock, signals=signals, breathe=partial(gevent.sleep, _BREATH_S))
     tenants = TenantBook(
         settings.config,
         spool_dir / "tenants",
@@ -136,7 +139,7 @@ def build(settings: Settings) -> Doors:
         rescue_after_s=settings.rescue_after_s,
         spawn=gevent.spawn,
         offload=off_hub,
-        breathe=partial(gevent.sleep, 0),
+        breathe=partial(gevent.sleep, _BREATH_S),
     )
     runtime = Runtime(
         spool=spool,
