@@ -54,8 +54,8 @@ T = TypeVar("T")
 #: seconds. The loop lets go of it with every system call: with Python's 5 ms, an upload beside such a thread takes
 #: 13 ms where it takes 1 (measured, ten thousand tenants).
 SWITCH_S = 0.0005
-#: A pause in the middle of long work, in seconds: of no length, and yet the loop looks at its sockets in it. After one of
-#: 0 it would look only when 50 callbacks are through, and an upload that has just come waits for all of the work.
+#: A pause in the middle of long work, in seconds: of no length, and yet the loop looks at its sockets in it. After one
+#: of 0 it would look only when 50 callbacks are through, and an upload that has just come would wait for all the work.
 _BREATH_S = 1e-6
 #: How many of the largest uploads one worker reads at once, about. With 4 MiB each it is half of the 120 MiB that a
 #: worker may have.
