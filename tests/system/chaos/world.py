@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -119,7 +120,8 @@ class World(Server):
         """Tell sinks how to behave; all of those that listen, unless some are named."""
         for route in routes or ROUTES:
             file = self.folder / f"{route}.mode"
-            new = file.with_suffix(".new")
+            # Hands are threads, and two of them may tell a sink at once.
+            new = file.with_suffix(f".{threading.get_ident()}")
             new.write_text(mode)
             new.replace(file)
 
