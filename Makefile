@@ -23,7 +23,7 @@ test: check ## lint, types, and every test that needs only Python packages
 
 test-system: .venv/.test ## tests with namespaces, real tmpfs mounts and strace; installs those when it may
 	@sh tests/system/install
-	@$(BIN)/python -m pytest -q -rs -m system
+	@$(BIN)/python -m pytest -q -m system
 
 chaos: .venv/.test ## ten minutes of every fault we can make, alone and mixed, and what became of each event
 	@$(BIN)/python -m tests.system.chaos --seconds 600 $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))

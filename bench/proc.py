@@ -103,6 +103,13 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def below(pid: int) -> Iterator[int]:
+    """Give every process below one, the upper ones first."""
+    for child in children(pid):
+        yield child
+        yield from below(child)
+
+
 def cpu_s(*pids: int) -> float:
     """Return the CPU time that processes have used, user and system, in seconds."""
     return sum(_ticks(f"/proc/{pid}/stat") for pid in pids) * _TICK_S

@@ -78,7 +78,7 @@ def floor(folder: Path, *cores: int) -> Iterator[Server]:
 @contextmanager
 def _on_gunicorn(name: str, worker_class: str, folder: Path, cores: Sequence[int], workers: int) -> Iterator[Server]:
     folder.mkdir()
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "gunicorn", "--worker-class", worker_class, "--workers", str(workers),
                "--bind", f"{_HOST}:{port}", "--worker-tmp-dir", str(folder), "--no-control-socket",
                "bench.reference:app"]  # fmt: skip
@@ -97,7 +97,7 @@ def collector(
     them, named as the variables are, without COLLECTOR_ and small.
     """
     folder.mkdir()
-    port, admin_port = _free_ports(2)
+    port, admin_port = free_ports(2)
     settings = folder / "collector.toml"
     known = "".join(_TENANT.format(name=name, digest=_digest(name)) for name in names(tenants))
     settings.write_text(known + _IDLE.format(digest=_digest("idle")))
@@ -132,7 +132,7 @@ def get(address: tuple[str, int], path: str) -> tuple[int, bytes]:
         link.close()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports of loopback that nobody listens on."""
     links = [socket.create_server((_HOST, 0)) for _ in range(count)]
     ports = [int(link.getsockname()[1]) for link in links]
@@ -178,7 +178,7 @@ def _running(
         if process.returncode:
             raise ServerError(f"{name} ended with {process.returncode}; its last words:\n{_tail(words)}")
     finally:
-        _kill(process)
+        kill(process)
 
 
 def _await_ready(name: str, process: subprocess.Popen[bytes], address: tuple[str, int], path: str, words: Path) -> None:
@@ -203,32 +203,25 @@ def _tail(words: Path) -> str:
     return words.read_text(errors="replace")[-2000:]
 
 
-def _below(pid: int) -> Iterator[int]:
-    """Give every process below one, the upper ones first."""
-    for child in proc.children(pid):
-        yield child
-        yield from _below(child)
-
-
 def _await_workers(name: str, pid: int, count: int, words: Path) -> tuple[int, ...]:
     """Find the workers, which have nobody below them, once there are so many; the first of them may be ready alone."""
     deadline = monotonic() + _PATIENCE_S
     while monotonic() < deadline:
         with suppress(FileNotFoundError):  # one has ended meanwhile
-            found = tuple(one for one in _below(pid) if not proc.children(one))
+            found = tuple(one for one in proc.below(pid) if not proc.children(one))
             if len(found) == count:
                 return found
         sleep(_POLL_S)
     raise ServerError(f"{name} has no {count} workers after {_PATIENCE_S:.0f} s; its last words:\n{_tail(words)}")
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: subprocess.Popen[bytes]) -> None:
     """End what is left of a server and its workers, by their ids."""
     if process.poll() is not None:
         return
     # It may start others while it lives.
     process.send_signal(signal.SIGSTOP)
-    left = [*_below(process.pid)]
+    left = [*proc.below(process.pid)]
     process.kill()
     process.wait()
     for pid in left:

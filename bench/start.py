@@ -22,6 +22,7 @@ import click
 import msgspec
 
 from bench import proc
+from bench.servers import free_ports, kill
 from bench.table import table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,7 +93,7 @@ def start(workers: int) -> Start:
     folder = Path(tempfile.mkdtemp(prefix="collector-start-", dir="/dev/shm"))
     try:
         with (folder / "output").open("wb") as output:
-            port, admin_port = _free_ports(2)
+            port, admin_port = free_ports(2)
             began = monotonic()
             process = subprocess.Popen(
                 [sys.executable, "-m", "collector", "serve"],
@@ -110,7 +111,7 @@ def start(workers: int) -> Start:
         try:
             _await_ready(process, (_HOST, admin_port), folder / "output")
             ready_s = monotonic() - began
-            cpu_s = sum(proc.cpu_s(pid) for pid in (process.pid, *_below(process.pid)))
+            cpu_s = sum(proc.cpu_s(pid) for pid in (process.pid, *proc.below(process.pid)))
         finally:
             _end(process)
     finally:
@@ -144,31 +145,13 @@ def _await_ready(process: subprocess.Popen[bytes], address: tuple[str, int], wor
     )
 
 
-def _free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody listens on."""
-    links = [socket.create_server((_HOST, 0)) for _ in range(count)]
-    ports = [int(link.getsockname()[1]) for link in links]
-    for link in links:
-        link.close()
-    return ports
-
-
-def _below(pid: int) -> Iterator[int]:
-    for child in proc.children(pid):
-        yield child
-        yield from _below(child)
-
-
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Let it drain; end what does not, by its ids."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(_PATIENCE_S)
     except subprocess.TimeoutExpired:
-        for pid in (process.pid, *_below(process.pid)):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.wait()
+        kill(process)
         raise SystemExit("Collector does not end") from None
 
 

@@ -21,7 +21,6 @@ _SEED_MASK = (1 << (_RANDOM_BITS - 1)) - 1
 #: state part at their first call.
 _STEP_MASK = (1 << 48) - 1
 
-
 #: How much randomness a call takes, and how much is asked of the kernel at once: that costs as much as all else.
 _DRAW_BYTES, _POOL_BYTES = 10, 640
 

@@ -17,7 +17,6 @@ from collector.errors import TransientSinkError
 #: How often a claim is tried again because the file it had opened was renamed under it.
 CLAIM_ATTEMPTS = 8
 
-
 #: What can be done about a refusal of the file system.
 ADVICE = {
     errno.EACCES: "let the user that Collector runs as write there",

@@ -4,10 +4,12 @@ What Collector says of events that come again: a part of `signals.Signals`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from collector.telemetry.metrics import Metrics
 
 
-class CopySignals:
+class CopySignals(ABC):
     """The signals of dedupe."""
 
     _metrics: Metrics
@@ -26,6 +28,7 @@ class CopySignals:
         self._metrics.inc("collector_dedupe_forgotten_ids_total", (), count)
         self._gather("dedupe.shortened", (), count=count)
 
+    @abstractmethod
     def _gather(
         self,
         name: str,
@@ -35,4 +38,3 @@ class CopySignals:
         count: int = 1,
     ) -> None:
         """Log it later, together with its like."""
-        raise NotImplementedError

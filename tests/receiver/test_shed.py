@@ -158,7 +158,8 @@ def test_a_body_is_skipped_only_when_there_is_one_plain_length(fields: list[str]
 
 def test_a_burst_beyond_the_lag_is_refused_in_part_and_every_connection_lives_on(tmp_path: Path) -> None:
     """Those that can't be served in time are told at once when to come back, and lose nothing by it."""
-    # A few dozen turns are too long a wait.
+    # A few turns are too long a wait; and all of them, of a hundred events, are far more than one slice of turns.
+    bodies = [json.dumps([{"id": f"burst{n}-{k}"} for k in range(100)]).encode() for n in range(150)]
     with Server(tmp_path, max_lag_s=0.005) as server:
         (worker,) = server.worker_pids()
         links = [server.link() for _ in range(150)]
@@ -166,22 +167,22 @@ def test_a_burst_beyond_the_lag_is_refused_in_part_and_every_connection_lives_on
             assert 200 == link.send(head("/healthz", method="GET")).must_reply().status
         # What they send while it stands still, it finds at once.
         os.kill(worker, signal.SIGSTOP)
-        for n, link in enumerate(links):
-            link.send(upload(json.dumps({"id": f"burst{n}"}).encode()))
+        for link, body in zip(links, bodies, strict=True):
+            link.send(upload(body))
         os.kill(worker, signal.SIGCONT)
         replies = [link.must_reply() for link in links]
         refused = [reply for reply in replies if reply.status == 503]
-        for n, (link, reply) in enumerate(zip(links, replies, strict=True)):
+        for link, body, reply in zip(links, bodies, replies, strict=True):
             if reply.status == 503:
-                again = upload(json.dumps({"id": f"burst{n}"}).encode())
-                wait_for(partial(is_taken, link, again), "an upload to be taken that was refused")
+                wait_for(partial(is_taken, link, upload(body)), "an upload to be taken that was refused")
             link.sock.close()
         server.settled()
 
         assert {200, 503} == {reply.status for reply in replies}
         assert {"backpressure"} == {reply.json["error"] for reply in refused}
         assert {"1", "2", "3", "4", "5"} >= {reply.headers["retry-after"] for reply in refused}
-        assert Counter(f"burst{n}" for n in range(150)) == Counter(event["id"] for event in server.events())
+        sent = Counter(event["id"] for body in bodies for event in json.loads(body))
+        assert sent == Counter(event["id"] for event in server.events())
 
 
 def is_taken(link: Link, request: bytes) -> bool:
