@@ -1,5 +1,5 @@
 """
-Events on their way in (`Event`, `Envelope`) and on their way out (`Span`, `Batch`).
+Events on their way in (`Event`, `Envelope`, `Lines`) and on their way out (`Span`, `Batch`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ class Envelope(msgspec.Struct, frozen=True):
     received_us: int
     remote_ip: str
     events: list[Event]
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """The finished lines of one upload, on their way into the spool; `received_us` is microseconds since the epoch."""
+
+    tenant_id: str
+    payload: bytes
+    events: int
+    received_us: int
 
 
 class Span(msgspec.Struct, frozen=True, order=True):

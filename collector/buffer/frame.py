@@ -57,12 +57,14 @@ class Gap(msgspec.Struct, frozen=True):
     length: int
 
 
-def encode(tenant: bytes, payload: bytes, *, events: int, first: int, accepted: int, received_us: int) -> bytes:
-    """Return the bytes of one frame."""
+def parts(
+    tenant: bytes, payload: bytes, *, events: int, first: int, accepted: int, received_us: int
+) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return one frame as what has to be joined: its head, the head's sum, the tenant, and the payload itself."""
     head = _HEAD.pack(
         MAGIC, len(payload), events, first, accepted, received_us, xxh3_64_intdigest(payload), len(tenant)
     )
-    return b"".join((head, _SUM.pack(xxh3_64_intdigest(head + tenant) & 0xFFFFFFFF), tenant, payload))
+    return head, _SUM.pack(xxh3_64_intdigest(head + tenant) & 0xFFFFFFFF), tenant, payload
 
 
 def frames(data: bytes) -> Iterator[Frame | Gap]:

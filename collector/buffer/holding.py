@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from collector.buffer.segment import Contents, Segment, spool_error
-from collector.event import Span
+from collector.event import Lines, Span
 from collector.intervals import Intervals
 from collector.outcome import DELIVERED, Fate, Reason
 from collector.telemetry.ledger import Ledger, Verdicts
@@ -139,18 +139,27 @@ class Holding:
             for span in lost:
                 self._settled(segment, span, {})
 
-    def append(self, segment: Segment, tenant_id: str, payload: bytes, *, events: int, received_us: int) -> Span:
-        """Write one upload's lines as one frame and count it; raises SpoolFull or SpoolBroken, and nothing is kept."""
+    def append(self, segment: Segment, uploads: Sequence[Lines]) -> tuple[list[Span], list[int]]:
+        """
+        Write uploads to a segment and count them, all or none; raises SpoolFull or SpoolBroken.
+
+        Returns what `Segment.append` does.
+        """
         ledger, pending = self.ledger, self.pending
-        try:
-            account = ledger.account(tenant_id)
-        except OSError as error:
-            raise spool_error(error) from error
-        accepted = account.accepted + events
-        span = segment.append(tenant_id, payload, events=events, accepted=accepted, received_us=received_us)
-        ledger.accept(account, events)
-        pending[tenant_id] = pending.get(tenant_id, 0) + events
-        return span
+        events: dict[str, int] = {}
+        accepted = []
+        for upload in uploads:
+            tenant_id = upload.tenant_id
+            events[tenant_id] = events.get(tenant_id, 0) + upload.events
+            try:
+                accepted.append(ledger.account(tenant_id).accepted + events[tenant_id])
+            except OSError as error:
+                raise spool_error(error) from error
+        kept = segment.append(uploads, accepted)
+        for tenant_id, count in events.items():
+            ledger.accept(ledger.account(tenant_id), count)
+            pending[tenant_id] = pending.get(tenant_id, 0) + count
+        return kept
 
     def count_duplicates(self, tenant_id: str, events: int) -> None:
         """Count events of an answer that are here already; raises SpoolFull or SpoolBroken."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from collector.buffer import frame as frames_
 from collector.errors import SpoolBroken, SpoolError, SpoolFull
-from collector.event import Span
+from collector.event import Lines, Span
 from collector.intervals import Intervals
 from collector.outcome import Reason
 
@@ -144,13 +144,36 @@ class Segment:
         number, route, _ = path.name.split(".")
         return cls(path, route, int(number))
 
-    def append(self, tenant_id: str, payload: bytes, *, events: int, accepted: int, received_us: int) -> Span:
-        """Write one frame in one `write()`, whole or not at all; raises SpoolFull or SpoolBroken."""
-        partition = (tenant_id, received_us // frames_.US_PER_HOUR)
-        first = self.counts.get(partition, 0)
-        data = frames_.encode(
-            tenant_id.encode(), payload, events=events, first=first, accepted=accepted, received_us=received_us
-        )
+    def append(self, uploads: Sequence[Lines], accepted: Sequence[int]) -> tuple[list[Span], list[int]]:
+        """
+        Write a frame for each upload, all in one `write()`, whole or not at all; raises SpoolFull or SpoolBroken.
+
+        `accepted` are the running counts of their tenants, each with its own events. Returns where each upload's events
+        lie, and how many bytes each takes.
+        """
+        counts: dict[Partition, int] = {}
+        parts: list[bytes] = []
+        spans, sizes = [], []
+        for upload, running in zip(uploads, accepted, strict=True):
+            tenant_id, events, received_us = upload.tenant_id, upload.events, upload.received_us
+            partition = (tenant_id, received_us // frames_.US_PER_HOUR)
+            first = counts[partition] if partition in counts else self.counts.get(partition, 0)
+            counts[partition] = first + events
+            frame = frames_.parts(
+                tenant_id.encode(), upload.payload, events=events, first=first, accepted=running,
+                received_us=received_us,
+            )  # fmt: skip
+            parts += frame
+            spans.append(Span(tenant_id, partition[1], first, first + events))
+            sizes.append(sum(map(len, frame)))
+        self._write(b"".join(parts))
+        self.counts.update(counts)
+        for upload, size in zip(uploads, sizes, strict=True):
+            self.pending += upload.events
+            self.sizes[upload.tenant_id] = self.sizes.get(upload.tenant_id, 0) + size
+        return spans, sizes
+
+    def _write(self, data: bytes) -> None:
         try:
             written = os.write(self._fd, data)
         except OSError as error:
@@ -160,10 +183,6 @@ class Segment:
             self._cut_back()
             raise SpoolFull(f"the spool's file system took {written} of {len(data)} bytes: it has no room left")
         self.size += written
-        self.counts[partition] = first + events
-        self.pending += events
-        self.sizes[tenant_id] = self.sizes.get(tenant_id, 0) + written
-        return Span(tenant_id, partition[1], first, first + events)
 
     def _cut_back(self) -> None:
         try:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from collector.buffer.holding import Holding, directories, sweep
@@ -14,7 +14,7 @@ from collector.buffer.room import Bounds, Room
 from collector.buffer.segment import Segment, spool_error
 from collector.clock import Clock
 from collector.errors import SpoolBroken, SpoolError
-from collector.event import Span
+from collector.event import Lines, Span
 from collector.telemetry.books import Books
 from collector.telemetry.signals import Signals
 
@@ -150,28 +150,33 @@ class Spool:
 
         `wanted` says that the answer waits for the sink. Raises SpoolFull or SpoolBroken; then nothing was kept.
         """
+        segment, (span,) = self.append_all(route, (Lines(tenant_id, payload, events, received_us),))
+        if wanted:
+            segment.wanted = True
+        return segment, span
+
+    def append_all(self, route: str, uploads: Sequence[Lines]) -> tuple[Segment, list[Span]]:
+        """Keep the lines of several uploads, in one write and all or none; else as `append`."""
         own, segment = self._own, self._open.get(route)
         if own is None or segment is None or self.trouble:
             segment, own = self.open_segment(route), self.mine()
-        before = segment.size
         try:
-            span = own.append(segment, tenant_id, payload, events=events, received_us=received_us)
+            spans, sizes = own.append(segment, uploads)
         except BaseException as error:
             if not segment.is_open:
                 self._open.pop(route, None)
             if isinstance(error, SpoolError):
                 self._refuse(error)
             raise
-        grown = segment.size - before
-        self.used_bytes += grown
-        self.used_by[tenant_id] = self.used_by.get(tenant_id, 0) + grown
-        if wanted:
-            segment.wanted = True
+        used_by = self.used_by
+        for upload, size in zip(uploads, sizes, strict=True):
+            self.used_bytes += size
+            used_by[upload.tenant_id] = used_by.get(upload.tenant_id, 0) + size
         if self.trouble:
             self._recover()
         if segment.size >= self.bounds.segment_bytes:
             self.seal(route)
-        return segment, span
+        return segment, spans
 
     def open_segment(self, route: str) -> Segment:
         """Return the segment that the next append to a route goes to; raises SpoolFull or SpoolBroken."""

@@ -111,9 +111,9 @@ def _counted(counts: Metrics) -> Counter[str]:
 
 def _build() -> Any:
     now, kept, counts = _Now(), list[Kept](), list[Metrics]()
-    write = frame.encode
+    write = frame.parts
 
-    def encode(tenant: bytes, payload: bytes, **fields: int) -> bytes:
+    def parts(tenant: bytes, payload: bytes, **fields: int) -> tuple[bytes, bytes, bytes, bytes]:
         kept.append(Kept(tenant, fields["events"], fields["received_us"], payload))
         return write(tenant, payload, **fields)
 
@@ -121,7 +121,7 @@ def _build() -> Any:
         counts.append(Metrics(**fields))
         return counts[-1]
 
-    parts: dict[str, object] = {
+    built: dict[str, object] = {
         "SystemClock": lambda: _Watch(now),
         "Uuid7": lambda clock: Uuid7(clock, bytes),
         "Quota": lambda path, _, **fields: Quota(path, now, **fields),
@@ -129,10 +129,10 @@ def _build() -> Any:
         "Metrics": count,
         "random": SimpleNamespace(Random=_NoChance),
     }
-    for name, part in parts.items():
+    for name, part in built.items():
         assert hasattr(bootstrap, name), f"bootstrap builds no {name} any more"
         setattr(bootstrap, name, part)
-    frame.encode = encode
+    frame.parts = parts
     vars(connection)["_HEAD_DEADLINE_S"] = HEAD_DEADLINE_S
     doors = bootstrap.create_app()
     admin = _Admin(doors.admin, now, kept, counts[0], doors.runtime)
