@@ -77,9 +77,10 @@ STAGES = (
     )),
     Stage("render the lines", "lines", "#a5cfb4", ("collector.receiver.lines",)),
     Stage("append to the spool: frame, write, ledger", "append", "#b7791f", (
-        *_names(_SPOOL, "Spool.append Spool.open_segment Spool.mine"),
-        *_names(_HOLDING, "Holding.append Holding._count"), *_names(_SEGMENT, "Segment.append Segment.create"),
-        "collector.buffer.frame:encode", *_names(_LEDGER, "Ledger.account Ledger.accept"),
+        *_names(_SPOOL, "Spool.append Spool.append_all Spool.open_segment Spool.mine"),
+        *_names(_HOLDING, "Holding.append Holding._count"),
+        *_names(_SEGMENT, "Segment.append Segment._write Segment.create"),
+        "collector.buffer.frame:parts", *_names(_LEDGER, "Ledger.account Ledger.accept"),
         *_names("collector.telemetry.counters", "CounterFile.add CounterFile.row"), "bench.floor:write",
     )),
     Stage("count for metrics and logs", "count", "#dfb56c", (

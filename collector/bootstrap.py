@@ -31,9 +31,9 @@ from collector.receiver.answers import cors
 from collector.receiver.app import INGEST, BodyLimits, Doors, admin_app, device_app
 from collector.receiver.body import BodyRoom
 from collector.receiver.hot import HotDoor
+from collector.receiver.intake import Intake, UploadLimits, refuse
 from collector.receiver.runtime import Runtime, Times
 from collector.receiver.shed import Shedder
-from collector.receiver.upload import Intake, UploadLimits, refuse
 from collector.settings import (
     Settings,
     dedupe_budget,

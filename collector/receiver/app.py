@@ -22,7 +22,8 @@ from collector.protocols.native import Native
 from collector.receiver.addresses import remote_ip
 from collector.receiver.answers import STATUS_TEXTS, cors, fields_of
 from collector.receiver.body import BodyRoom, read_body
-from collector.receiver.upload import Intake, refuse, take
+from collector.receiver.intake import Intake, refuse
+from collector.receiver.upload import take
 from collector.telemetry.signals import Signals
 
 if TYPE_CHECKING:

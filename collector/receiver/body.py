@@ -39,13 +39,17 @@ class BodyRoom:
         try:
             yield place
         finally:
-            self.held -= place.counted
+            place.free()
 
     def take(self, size: int) -> None:
         """Count bytes that arrived; raises BadUpload when there is no room for them."""
         if self.held + size > self._limit:
             raise BadUpload(Reason.BACKPRESSURE, "too many large uploads are being read at once: send again later")
         self.held += size
+
+    def give_back(self, size: int) -> None:
+        """Take bytes off that are done with."""
+        self.held -= size
 
 
 class Place:
@@ -55,6 +59,11 @@ class Place:
         self._room = room
         self._size = 0
         self.counted = 0
+
+    def free(self) -> None:
+        """Leave: the body is done with."""
+        self._room.give_back(self.counted)
+        self._size = self.counted = 0
 
     def grow(self, size: int) -> None:
         """Count bytes of this body as they arrive; raises BadUpload when there is no room for them."""

@@ -24,6 +24,7 @@ from collector.receiver.cold import Cold
 from collector.receiver.door import Door
 from collector.receiver.heads import SMUGGLING, expects, has_odd_lines, is_smuggling, plain_length
 from collector.receiver.hot import Hot, HotDoor
+from collector.receiver.lobby import Guest, Visit
 from collector.receiver.outbox import Out
 from collector.receiver.roster import Place
 from collector.receiver.shed import Refusal
@@ -54,6 +55,7 @@ class Connection:
         self._addr = addr
         self._peer: str = addr[0] if isinstance(addr, tuple) else str(addr)
         self._out = Out(client, door.roster, door.times.body_deadline_s)
+        self._guest = Guest(client, self._out, self._peer) if door.lobby is not None else None
         self._body_until = 0.0
         # The request that is served came alone, and not with the one before it.
         self._is_fresh = True
@@ -78,6 +80,8 @@ class Connection:
             self._worker.log.exception("a connection failed")
         finally:
             self._out.settle(self._door.outbox)
+            if self._door.lobby is not None and self._guest is not None:
+                self._door.lobby.leave(self._guest)
             self._door.roster.leave(self._client)
             with suppress(OSError):
                 self._client.close()
@@ -86,7 +90,8 @@ class Connection:
         """Serve a request that may have begun with `data`; return what came after it, None at the end of the line."""
         door = self._door
         self._is_fresh = not data
-        data = data or self._await_request()
+        visit = Visit(data) if data else self._await_request()
+        data = visit.data
         if not data:
             return None
         end = data.find(b"\r\n\r\n", 0, door.times.max_header_bytes + 4)
@@ -96,12 +101,12 @@ class Connection:
                 return None
         self._body_until = time.monotonic() + door.times.body_deadline_s
         if door.turns is not None and door.shedder is not None:
-            if (shed := door.shedder.judge(data, end, door.turns.lag_s)) is not None:
+            if visit.hot is None and (shed := door.shedder.judge(data, end, door.turns.lag_s)) is not None:
                 door.turns.wait_to_refuse()
                 return self._shed(door.shedder.refuse(shed, data[: end + 2]), data[end + 4 :])
-            if door.hot is not None and (hot := door.hot.look(data, door.head_limits)) is not None:
+            if door.hot is not None and (hot := visit.hot or door.hot.look(data, door.head_limits)) is not None:
                 # What comes back is not the body any more: an answer may have to wait for its sink, and holds nothing.
-                answer, data = self._take_hot(door.hot, hot, data, end)
+                answer, data = self._take_hot(door.hot, hot, data, end, has_turn=visit.hot is not None)
                 if answer is not None:
                     return self._answer_hot(door.hot, hot, answer(), data)
         if is_smuggling(data, end):
@@ -111,7 +116,9 @@ class Connection:
 
     # -- the hot door --------------------------------------------------------------------------------------
 
-    def _take_hot(self, door: HotDoor, hot: Hot, data: bytes, end: int) -> tuple[Callable[[], Reply] | None, bytes]:
+    def _take_hot(
+        self, door: HotDoor, hot: Hot, data: bytes, end: int, *, has_turn: bool
+    ) -> tuple[Callable[[], Reply] | None, bytes]:
         """
         Take an upload; return what gives the answer, and what came after it.
 
@@ -122,22 +129,22 @@ class Connection:
         if hot.length <= FREE_BYTES:
             if len(data) < whole:
                 data = self._read_body(data, whole)
-            return self._take_whole(door, hot, data, begin, whole)
+            return self._take_whole(door, hot, data, begin, whole, has_turn=has_turn)
         # A client that resets has broken off, too, and the other door counts it.
         with door.room.hold() as place, suppress(BadUpload, ConnectionError):
             place.grow(min(whole, len(data)) - begin)
             if len(data) < whole:
                 data = self._read_body(data, whole, place)
             if place.is_counted(hot.length):
-                return self._take_whole(door, hot, data, begin, whole)
+                return self._take_whole(door, hot, data, begin, whole, has_turn=has_turn)
         return None, data
 
     def _take_whole(
-        self, door: HotDoor, hot: Hot, data: bytes, begin: int, whole: int
+        self, door: HotDoor, hot: Hot, data: bytes, begin: int, whole: int, *, has_turn: bool
     ) -> tuple[Callable[[], Reply] | None, bytes]:
         if len(data) < whole:
             return None, data
-        if self._door.turns is not None:
+        if self._door.turns is not None and not has_turn:
             self._door.turns.wait(is_fresh=self._is_fresh)
         self._worker.count_request()
         return door.serve(hot, data[begin:whole], self._peer), data[whole:]
@@ -170,20 +177,27 @@ class Connection:
 
     # -- in ------------------------------------------------------------------------------------------------
 
-    def _await_request(self) -> bytes:
-        """Wait for the first bytes of a request; nothing at the end of the line. The roster limits how long."""
+    def _await_request(self) -> Visit:
+        """Wait for a request, or for the end of the line. The roster limits how long."""
         client, roster = self._client, self._door.roster
         if not self._out.owes:
             roster.move(client, Place.IDLE)
+        if self._door.lobby is not None and self._guest is not None:
+            visit = self._door.lobby.wait(self._guest)
+        else:
+            visit = Visit(self._await_bytes())
+        self._out.settle(self._door.outbox)
+        roster.move(client, Place.SERVED)
+        return visit
+
+    def _await_bytes(self) -> bytes:
+        client = self._client
         while True:
             # A look at the socket before the wait would cost a system call, and find nothing.
             client._wait(client._read_event)  # noqa: SLF001 -- gevent's own name for it; recv() would look first
             with suppress(BlockingIOError):
                 data: bytes = client._sock.recv(_STEP_BYTES)  # noqa: SLF001 -- as above
-                break
-        self._out.settle(self._door.outbox)
-        roster.move(client, Place.SERVED)
-        return data
+                return data
 
     def _read_head(self, head: bytes) -> tuple[bytes, int]:
         """Read on until a head is whole; return what was read, and where the head ends, 0 at the end of the line."""

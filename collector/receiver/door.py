@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from collector.receiver.hot import HotDoor, head_limits
+from collector.receiver.lobby import Lobby
 from collector.receiver.outbox import Outbox
 from collector.receiver.roster import Roster
 from collector.receiver.shed import Shedder
@@ -44,3 +45,7 @@ class Door:
         self.hot = hot
         self.head_limits = head_limits(worker.cfg)
         self.times = worker.wsgi.runtime.times
+        #: Where its connections wait for their requests, if it has all that is needed to serve them together.
+        self.lobby: Lobby | None = None
+        if turns is not None and hot is not None:
+            self.lobby = Lobby(worker, roster, turns, hot, self.head_limits, self.times.max_header_bytes)

@@ -9,7 +9,7 @@ the same `take`, and give the same answers to the same bytes: a differential sui
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -22,7 +22,9 @@ from collector.protocols.base import JSON_HEADERS, Protocol, Reply, Request
 from collector.receiver.addresses import remote_ip
 from collector.receiver.answers import STATUS_TEXTS, fields_of
 from collector.receiver.body import BodyRoom
-from collector.receiver.upload import Intake, refuse, take
+from collector.receiver.intake import Intake, refuse
+from collector.receiver.together import take_together
+from collector.receiver.upload import take
 
 #: Fields that change what a request is, or that Flask's door reads in a way of its own.
 _UNUSUAL = frozenset({"transfer-encoding", "expect", "upgrade"})
@@ -124,6 +126,10 @@ class HotDoor:
                 return None
         return Hot(route[1], route[0], query.decode() if query else "", fields, size, closes)
 
+    def is_open(self, lag_s: float) -> bool:
+        """Tell whether any upload may come in now, if it waits `lag_s` seconds for its turn."""
+        return self._intake.gate.open(lag_s) is ADMITTED
+
     def serve(self, hot: Hot, body: bytes, peer: str) -> Callable[[], Reply]:
         """Take an upload, and return what gives the answer; it holds nothing of the body."""
         verdict = self._intake.gate.open()
@@ -131,9 +137,17 @@ class HotDoor:
             # It has closed since the head came.
             reply = refuse(self._intake, hot.protocol, verdict)
             return lambda: reply
+        return take(self._intake, hot.protocol, self._request(hot, body, peer))
+
+    def serve_together(self, uploads: Sequence[tuple[Hot, bytes, str]]) -> list[Reply | None]:
+        """Take several uploads, each with its body and its peer; None is for one that has to be served alone."""
+        requests = [(hot.protocol, self._request(hot, body, peer)) for hot, body, peer in uploads]
+        return take_together(self._intake, requests)
+
+    def _request(self, hot: Hot, body: bytes, peer: str) -> Request:
         if self._trusted_hops:
             peer = remote_ip(peer, hot.fields.get("x-forwarded-for", ""), self._trusted_hops)
-        return take(self._intake, hot.protocol, Request("POST", hot.path, hot.query, hot.fields, body, peer))
+        return Request("POST", hot.path, hot.query, hot.fields, body, peer)
 
     def render(self, reply: Reply, hot: Hot, *, closes: bool) -> bytes:
         """Return the bytes of an answer, as gunicorn and Flask would send it."""

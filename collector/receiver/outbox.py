@@ -72,13 +72,14 @@ class Out:
         outbox.put(self, answer)
 
     def pay(self, answer: bytes) -> None:
-        """Send an answer that is owed, as far as that goes without waiting; called by the hub."""
+        """Send an answer as far as that goes without waiting; what is left is owed."""
         try:
             rest = self._send_at_once(answer)
         except OSError:
             # The client is gone. Its connection reads that, too.
             rest = memoryview(b"")
         if rest:
+            self.owes = True
             self._paying = gevent.spawn(self._pay_rest, rest)
         else:
             self._is_paid()

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from gevent import get_hub, getcurrent
 
@@ -25,8 +26,19 @@ _REFUSING_PART = 0.25
 #: What a turn takes until that was measured, in seconds; and the part of a new slice in the mean. Guesses.
 _TURN_S, _TURN_WEIGHT = 0.001, 0.1
 
-#: A greenlet, and since when it waits, in seconds of the monotonic clock.
-Waiter = tuple[Any, float]
+#: How many arrivals are served together at the most, and of how many bytes: enough for what is gained by it (8 gain 5 %
+#: less than 32, measured with 5 events each), and a fraction of a slice.
+_GROUP, _GROUP_BYTES = 32, 64 * 1024
+
+
+class Arrival(Protocol):
+    """A request that came whole, and that whoever `attend`s can serve together with others."""
+
+    data: bytes
+
+
+#: A greenlet or an arrival, since when it waits, in seconds of the monotonic clock, and whether it is an arrival.
+Waiter = tuple[Any, float, bool]
 
 
 class Turns:
@@ -36,6 +48,8 @@ class Turns:
         self._hub = get_hub()
         # Due at once, and that is after the loop has looked at its sockets; a callback would come before.
         self._timer = self._hub.loop.timer(0.0)
+        self._serve: Callable[[Sequence[Any]], None] = lambda _: None
+        # Greenlets and arrivals in one, so that all have their turns in the order in which they came.
         self._waiting: deque[Waiter] = deque()
         self._refusing: deque[Waiter] = deque()
         self._is_due = False
@@ -57,6 +71,22 @@ class Turns:
             return
         self._wait(self._waiting)
 
+    def attend(self, serve: Callable[[Sequence[Any]], None]) -> None:
+        """Let `serve`, which must not wait, serve the arrivals whose turn it is."""
+        self._serve = serve
+
+    def come(self, arrivals: Sequence[Arrival]) -> None:
+        """Let arrivals take their turns, at once where one who is fresh would not `wait`; called by the hub."""
+        now = time.monotonic()
+        until = now if self._waiting else self._began_at + _MOST_SLICE_S
+        if not self._is_due:
+            self._began_at, until = now, now + _MOST_SLICE_S
+            self._arm()
+        self._waiting.extend((one, now, True) for one in arrivals)
+        while self._waiting and now < until:
+            self._take_turn(now)
+            now = time.monotonic()
+
     def wait_to_refuse(self) -> None:
         """Return when the caller may refuse its request: those who are refused have turns of their own."""
         self._wait(self._refusing)
@@ -66,7 +96,7 @@ class Turns:
             self._began_at = time.monotonic()
             self._arm()
             return
-        mine = (getcurrent(), time.monotonic())
+        mine = (getcurrent(), time.monotonic(), False)
         queue.append(mine)
         try:
             self._hub.switch()
@@ -85,10 +115,8 @@ class Turns:
         length_s = min(max(_LEAST_SLICE_S, began - self._ended_at), _MOST_SLICE_S)
         now, turns = began, 0
         while self._waiting and now < began + length_s:
-            waiter, since = self._waiting.popleft()
-            self._worst_s = max(self._worst_s, now - since)
-            waiter.switch()
-            now, turns = time.monotonic(), turns + 1
+            turns += self._take_turn(now)
+            now = time.monotonic()
         refuse_until = now + length_s * _REFUSING_PART
         while self._refusing and now < refuse_until:
             self._refusing.popleft()[0].switch()
@@ -103,6 +131,22 @@ class Turns:
         else:
             self._is_due = False
 
+    def _take_turn(self, now: float) -> int:
+        """Let the first one begin, and with an arrival those that are right behind it; return how many began."""
+        waiting = self._waiting
+        who, since, is_arrival = waiting.popleft()
+        self._worst_s = max(self._worst_s, now - since)
+        if not is_arrival:
+            who.switch()
+            return 1
+        group, size = [who], len(who.data)
+        while waiting and waiting[0][2] and len(group) < _GROUP and size < _GROUP_BYTES:
+            one = waiting.popleft()[0]
+            group.append(one)
+            size += len(one.data)
+        self._serve(group)
+        return len(group)
+
     # -- lag -----------------------------------------------------------------------------------------------
 
     @property
@@ -112,9 +156,13 @@ class Turns:
 
         That is the time of all the turns before it, and not less than the oldest has waited, or than the loop lags.
         """
+        return self.lag_s_behind(0)
+
+    def lag_s_behind(self, others: int) -> float:
+        """Return `lag_s` of a request with so many `others` before it that have come, and do not wait yet."""
         waited_s = time.monotonic() - self._waiting[0][1] if self._waiting else 0.0
         # One late look is a hiccup, or a process that was stopped; two in a row are a loop that does not keep up.
-        return max(waited_s, len(self._waiting) * self._turn_s, min(self._late_s, self._late_before_s))
+        return max(waited_s, (len(self._waiting) + others) * self._turn_s, min(self._late_s, self._late_before_s))
 
     def note_loop_lag(self, late_s: float) -> None:
         """Take note of how late the loop woke a sleeper."""

@@ -7,63 +7,34 @@ door calls it, or its two halves.
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import msgspec
 
-from collector.admission.auth import TenantTable
-from collector.admission.dedupe import Claim, Dedupe
-from collector.admission.gate import Gate
+from collector.admission.dedupe import Claim
 from collector.admission.seen import Place
 from collector.buffer.segment import Segment, Ticket
-from collector.buffer.spool import Spool
-from collector.clock import Clock
-from collector.errors import BadUpload, SpoolError
+from collector.errors import BadUpload
 from collector.event import Envelope, Event, Span
 from collector.outcome import ADMITTED, Reason, Rejection, Verdict
-from collector.protocols.base import Decoded, DecodeLimits, Protocol, Reply, Request, Result
-from collector.receiver.addresses import anonymous
-from collector.receiver.lines import LINE_OVERHEAD_BYTES, lines
-from collector.receiver.unpacking import is_heavy, unpack
-from collector.telemetry.metrics import Metrics
-from collector.telemetry.signals import Signals
+from collector.protocols.base import Decoded, Protocol, Reply, Request, Result
+from collector.receiver.intake import (
+    Intake,
+    admit,
+    count_rejected,
+    decode,
+    put_in_envelope,
+    refuse,
+    unpacked,
+    verdict_on,
+    window_s_of,
+)
+from collector.receiver.lines import lines
+from collector.receiver.unpacking import is_heavy
 from collector.tenant import Ack, Tenant
-from collector.uuid7 import Uuid7
 
-#: How many such bodies may be held at once: with 16 MiB each, half of what a worker may have.
-_INFLATED_AT_ONCE = 4
 #: How often an upload that waits for its sink looks whether its worker goes, in seconds.
 _LOOK_S = 0.25
-_FAILED = "Collector failed at this upload: send it again; if it was kept before it failed, it arrives twice"
-
-
-class UploadLimits(msgspec.Struct, frozen=True):
-    """What one upload may be, in bytes and events, and how long an answer waits for a sink, in seconds."""
-
-    max_inflated_bytes: int
-    max_events: int
-    ack_timeout_s: float
-
-
-@dataclass(frozen=True)
-class Intake:
-    """The collaborators of `receive`; one a worker. `offload` runs a function off the hub."""
-
-    tenants: Callable[[], TenantTable]
-    gate: Gate
-    dedupe: Dedupe
-    spool: Spool
-    wake_flusher: Callable[[], None]
-    new_id: Uuid7
-    limits: UploadLimits
-    clock: Clock
-    signals: Signals
-    metrics: Metrics
-    offload: Callable[[Callable[[], bytes]], bytes]
-    inflating: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_INFLATED_AT_ONCE))
 
 
 class Kept(msgspec.Struct):
@@ -111,7 +82,7 @@ def take(intake: Intake, protocol: Protocol, request: Request) -> Callable[[], R
 def _answer(intake: Intake, protocol: Protocol, request: Request) -> Reply | Kept:
     tenant: Tenant | None = None
     try:
-        body = _unpacked(intake, request) if protocol.key_in_body else None
+        body = unpacked(intake, request) if protocol.key_in_body else None
         credentials = protocol.credentials(request, body)
         found = intake.tenants().authenticate(credentials.key, credentials.account)
         if isinstance(found, Verdict):
@@ -122,10 +93,10 @@ def _answer(intake: Intake, protocol: Protocol, request: Request) -> Reply | Kep
         if body is None and is_heavy(request):
             # What other threads inflate would pile up, at 16 MiB an upload, while it is split here one by one.
             with intake.inflating:
-                return _take(intake, protocol, request, tenant, _unpacked(intake, request))
-        return _take(intake, protocol, request, tenant, _unpacked(intake, request) if body is None else body)
+                return _take(intake, protocol, request, tenant, unpacked(intake, request))
+        return _take(intake, protocol, request, tenant, unpacked(intake, request) if body is None else body)
     except Exception as error:  # noqa: BLE001 - the device must get an answer that it can read, whatever broke
-        return refuse(intake, protocol, _verdict(intake, error), request, tenant)
+        return refuse(intake, protocol, verdict_on(intake, error), request, tenant)
 
 
 def _confirm(intake: Intake, protocol: Protocol, kept: Kept) -> Reply:
@@ -143,7 +114,7 @@ def _confirm(intake: Intake, protocol: Protocol, kept: Kept) -> Reply:
         accepted = kept.accepted - len(refused)
         return protocol.render(Result(accepted, rejected, Ack.SINK, kept.receipt), kept.decoded)
     except Exception as error:  # noqa: BLE001 - as in _answer
-        return refuse(intake, protocol, _verdict(intake, error), None, kept.tenant)
+        return refuse(intake, protocol, verdict_on(intake, error), None, kept.tenant)
 
 
 def _is_confirmed(intake: Intake, kept: Kept) -> bool:
@@ -159,51 +130,19 @@ def _is_confirmed(intake: Intake, kept: Kept) -> bool:
     return not kept.places or intake.dedupe.wait_for(kept.places, max(0.0, until - intake.clock.monotonic()))
 
 
-def _verdict(intake: Intake, error: Exception) -> Verdict:
-    """Say what to answer to an error; one that nobody expected is told."""
-    if isinstance(error, BadUpload):
-        return Verdict.refused(Reason(error.reason), error.message, detail=error.detail)
-    if isinstance(error, SpoolError):
-        return intake.gate.no_room(str(error))
-    intake.signals.internal_error("receive", error)
-    return Verdict.refused(Reason.INTERNAL, _FAILED)
-
-
-def refuse(
-    intake: Intake, protocol: Protocol, verdict: Verdict, request: Request | None = None, tenant: Tenant | None = None
-) -> Reply:
-    """Count a refusal and put it in the protocol's words; `request` and `tenant` as far as they are known."""
-    if verdict.reason is not None:
-        intake.signals.upload_refused(tenant.id if tenant else None, protocol.name, verdict.reason)
-    return protocol.refuse(verdict, request)
-
-
-def _unpacked(intake: Intake, request: Request) -> bytes:
-    return unpack(request, intake.limits.max_inflated_bytes, intake.offload)
-
-
 def _take(intake: Intake, protocol: Protocol, request: Request, tenant: Tenant, body: bytes) -> Reply | Kept:
     ack = _wanted_ack(request, tenant)
-    limits = DecodeLimits(intake.limits.max_events, tenant.max_event_bytes)
-    decoded = protocol.decode(request, body, limits, intake.new_id.many)
+    decoded = decode(intake, protocol, request, tenant, body)
     count, size = len(decoded.events), len(body)
-    verdict = intake.gate.admit(tenant, events=count, size_bytes=size + count * LINE_OVERHEAD_BYTES, sent_bytes=size)
+    verdict = admit(intake, tenant, count, size)
     if verdict is not ADMITTED:
         return refuse(intake, protocol, verdict, request, tenant)
-    envelope = Envelope(
-        tenant.id,
-        protocol.name,
-        intake.new_id(),
-        intake.clock.now_us(),
-        anonymous(request.remote_ip) if tenant.anonymise_ip else request.remote_ip,
-        decoded.events,
-    )
+    envelope = put_in_envelope(intake, protocol, request, tenant, decoded.events)
     rejected = decoded.rejected
     if rejected:
-        for code, times in Counter(rejection.code for rejection in rejected).items():
-            intake.signals.events_rejected(tenant.id, protocol.name, code, times)
+        count_rejected(intake, protocol, tenant, rejected)
     if count:
-        window_s = protocol.dedupe_window_s if tenant.dedupe_window_s is None else tenant.dedupe_window_s
+        window_s = window_s_of(protocol, tenant)
         if window_s or ack is Ack.SINK:
             claim = _keep_new(intake, tenant, envelope, window_s, wanted=ack is Ack.SINK)
             if claim is None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from collector.buffer.segment import Segment
 from collector.delivery.batches import cut
-from collector.event import Batch, Span
+from collector.event import Batch, Lines, Span
 from collector.sinks.base import Limits
 
 HOUR_US = 3_600_000_000
@@ -40,7 +40,7 @@ def filled(
     there: dict[tuple[str, int, int], bytes] = {}
     for tenant, hour, texts in uploads:
         lines = [text.hex().encode()[:79] + b"\n" for text in texts]
-        span = segment.append(tenant, b"".join(lines), events=len(lines), accepted=0, received_us=hour * HOUR_US)
+        (span,), _ = segment.append([Lines(tenant, b"".join(lines), len(lines), hour * HOUR_US)], [0])
         there.update(((tenant, hour, span.first + n), line) for n, line in enumerate(lines))
     segment.seal()
     return segment, there

@@ -30,7 +30,7 @@ from collector.outcome import Reason
 from collector.receiver.admin import Admin
 from collector.receiver.app import LISTENER, BodyLimits, Doors, admin_app, device_app
 from collector.receiver.body import BodyRoom, Place, read_body
-from collector.receiver.upload import Intake, UploadLimits
+from collector.receiver.intake import Intake, UploadLimits
 from collector.telemetry import page
 from collector.telemetry.metrics import Metrics
 from collector.tenant import Tenant

@@ -103,8 +103,8 @@ def read(data: bytes) -> Reading:
             has_wish = top.is_last
             if has_wish:
                 break
-            if sure is None and body and not top.asked.is_upload:
-                sure = len(asked)  # a body that nobody reads ends the connection
+            if sure is None and (body or top.length is None) and not top.asked.is_upload:
+                sure = len(asked)  # a body that nobody reads ends the connection; one in chunks is never without bytes
     return Reading(asked, len(asked) if sure is None else sure, torn, has_wish)
 
 

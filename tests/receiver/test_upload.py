@@ -33,8 +33,9 @@ from collector.protocols.base import Protocol, Reply, Request
 from collector.protocols.clevertap import Clevertap
 from collector.protocols.native import Native
 from collector.receiver.addresses import anonymous, remote_ip
+from collector.receiver.intake import Intake, UploadLimits
 from collector.receiver.lines import timestamp
-from collector.receiver.upload import Intake, UploadLimits, receive, take
+from collector.receiver.upload import receive, take
 from collector.telemetry.metrics import Metrics
 from collector.tenant import Ack, Tenant
 from collector.uuid7 import Uuid7
