@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from collector.buffer.frame import Frame, frames
 from collector.buffer.segment import Segment
 from collector.delivery.batches import cut
 from collector.event import Batch, Lines, Span
@@ -30,6 +31,9 @@ LIMITS = st.builds(
     partitioned=st.booleans(),
 )
 SETTLED = st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 20)))
+#: Which frames are damaged, and whether in the head, which leaves no frame, or in the lines.
+DAMAGE = st.dictionaries(st.integers(0, 9), st.booleans(), max_size=4)
+WIDE = Limits(max_events=100, max_bytes=1000, max_event_bytes=100, partitioned=True)
 
 
 def filled(
@@ -44,6 +48,19 @@ def filled(
         there.update(((tenant, hour, span.first + n), line) for n, line in enumerate(lines))
     segment.seal()
     return segment, there
+
+
+def damage(segment: Segment, hits: dict[int, bool]) -> set[tuple[str, int, int]]:
+    """Flip a bit in some frames of a segment; return the tenant, hour and number of every line that was in them."""
+    data = segment.path.read_bytes()
+    hit, lost = bytearray(data), set()
+    for n, one in enumerate(frames(data)):
+        assert isinstance(one, Frame)
+        if n in hits:
+            hit[one.offset if hits[n] else one.end - 1] ^= 1
+            lost |= {(*one.partition, one.first + at) for at in range(one.events)}
+    segment.path.write_bytes(hit)
+    return lost
 
 
 def told(batch: Batch) -> dict[tuple[str, int, int], bytes]:
@@ -81,6 +98,31 @@ def test_each_pending_event_is_in_one_batch_within_the_limits(
             assert all(len(line) > limits.max_event_bytes for line in lines.values())
 
     assert {key: line for key, line in there.items() if key not in settled} == found
+
+
+@example(
+    uploads=[("a", 0, [b"1", b"2"]), ("a", 0, [b"3"]), ("a", 0, [b"4"])], hits={1: False}, limits=WIDE, settled=set()
+)
+@example(
+    uploads=[("a", 0, [b"1", b"2"]), ("a", 0, [b"3"]), ("a", 0, [b"4"])], hits={1: True}, limits=WIDE, settled=set()
+)
+@given(uploads=UPLOADS, hits=DAMAGE, limits=LIMITS, settled=SETTLED)
+def test_damaged_frames_leave_holes_and_every_other_line_keeps_its_number(
+    uploads: list[tuple[str, int, list[bytes]]],
+    hits: dict[int, bool],
+    limits: Limits,
+    settled: set[tuple[str, int, int]],
+) -> None:
+    """A line under another's number would settle that one, which the sink never had, and would itself stay pending."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        segment, there = filled(folder, uploads)
+        lost = damage(segment, hits)
+        for tenant, hour, n in settled & there.keys():
+            segment.settle(Span(tenant, hour, n, n + 1), {})
+        found = [told(one.batch) for one in cut(segment, segment.load(), limits)]
+    rows = [row for lines in found for row in lines.items()]
+
+    assert sorted((key, line) for key, line in there.items() if key not in settled | lost) == sorted(rows)
 
 
 @given(uploads=UPLOADS, limits=LIMITS)
