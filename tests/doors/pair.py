@@ -165,16 +165,29 @@ class Twin:
     def stall(self, sent: Iterable[bytes]) -> list[Told]:
         """Send each over a connection of its own, all at once, and nothing more; return what each was told."""
         self._see()
-        links = []
-        for data in sent:
-            links.append(self._connect())
-            links[-1].sendall(data)
-            wait_until_read(links[-1])
+        links = self._stalled(sent)
         told = [_read_all(link) for link in links]
         for link in links:
             link.close()
         seen = self._see()
         return [Told(_DATE.sub(b"*", answers), end, seen) for answers, end in told]
+
+    def tell_beside(self, sent: Iterable[bytes], case: Case) -> Told:
+        """Put a case to it while clients that have sent so much stall; they hang up after it."""
+        self._see()
+        links = self._stalled(sent)
+        answers, end = self._talk(case)
+        for link in links:
+            link.close()
+        return Told(_DATE.sub(b"*", answers), end, self._see())
+
+    def _stalled(self, sent: Iterable[bytes]) -> list[socket.socket]:
+        links = []
+        for data in sent:
+            links.append(self._connect())
+            links[-1].sendall(data)
+            wait_until_read(links[-1])
+        return links
 
 
 class Pair:

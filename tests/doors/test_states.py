@@ -8,8 +8,9 @@ import signal
 from functools import partial
 from pathlib import Path
 
+from collector.receiver.body import FREE_BYTES
 from tests.doors import odd
-from tests.doors.pair import MAX_UPLOAD, Case, Twin, running, same, told
+from tests.doors.pair import MAX_UPLOAD, Case, Twin, explain, running, same, told
 from tests.server import wait_for
 
 
@@ -65,3 +66,22 @@ def test_large_uploads_that_stall_leave_no_room_at_either_door(tmp_path: Path) -
     assert same(plain[0])[:2] == same(hot[0])[:2]
     assert same(plain[-1])[:2] == same(hot[-1])[:2]
     assert {408, 503} == {one.statuses[0] for one in plain} == {one.statuses[0] for one in hot}
+
+
+def test_an_upload_whose_last_piece_finds_no_room_is_refused_at_both_doors(tmp_path: Path) -> None:
+    """It has arrived, and yet must not be worked on: its bytes are not among those that the bound counts."""
+    # Each counts without its first bytes, and at Flask's door by steps of 64 KiB: these take all that 16 of the largest
+    # may, to the byte.
+    most, sent, count = 200 << 10, 192 << 10, 20
+    stalling = odd.request(odd.HOST, odd.KEY, length=b"%d" % most, body=b"[" + b" " * (sent - 1))
+    large = odd.request(odd.HOST, odd.KEY, body=b'[{"n":1}' + b" " * FREE_BYTES + b"]")
+    case = Case((odd.PLAIN + large[:-1000], large[-1000:]))
+
+    with running(tmp_path, max_upload_bytes=most, max_inflated_bytes=most, body_deadline_s=30) as doors:
+        alone = doors.agree(case)
+        plain, hot = (twin.tell_beside([stalling] * count, case) for twin in (doors.plain, doors.hot))
+
+    assert [200, 200] == alone.statuses
+    assert [200, 503] == hot.statuses
+    assert b'"error":"backpressure"' in hot.answers
+    assert same(plain) == same(hot), explain(case, plain, hot)
