@@ -162,3 +162,28 @@ def test_a_worker_gets_the_interpreter_back_from_its_threads_at_once(tmp_path: P
     )
 
     assert ["True"] == said_by(program, tmp_path)
+
+
+def test_the_loop_looks_at_its_sockets_in_a_breath(tmp_path: Path) -> None:
+    """A tick may read for seconds; after a pause of 0 the loop would go on with its callbacks, 50 of them at least."""
+    program = """
+import gevent
+from collector.bootstrap import create_app
+from gevent import socket
+runtime = create_app().runtime
+for breathe in runtime._spool._breathe, runtime._flusher._breathe:
+    ours, theirs = socket.socketpair()
+    reader = gevent.spawn(ours.recv, 1)
+    gevent.sleep(0)
+    theirs.send(b"!")
+    breaths = 0
+    while breaths < 100 and not reader.ready():
+        breathe()
+        breaths += 1
+    print(breaths)
+"""
+    breaths = [int(line) for line in said_by(program, tmp_path)]
+
+    # The one who breathes may be called before the one who reads.
+    assert 2 == len(breaths)
+    assert max(breaths) <= 2
