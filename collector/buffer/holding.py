@@ -12,7 +12,6 @@ dies in turn the next one finds all as it was.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
@@ -139,7 +138,7 @@ class Holding:
             for span in lost:
                 self._settled(segment, span, {})
 
-    def append(self, segment: Segment, uploads: Sequence[Lines]) -> tuple[list[Span], list[int]]:
+    def append(self, segment: Segment, uploads: Sequence[Lines]) -> tuple[list[Span], dict[str, int]]:
         """
         Write uploads to a segment and count them, all or none; raises SpoolFull or SpoolBroken.
 
@@ -224,11 +223,14 @@ def sweep(root: Path) -> None:
     """Remove what a writer left that died before its directory had a name; raises OSError."""
     for hidden in root.glob(".*"):
         fd = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        with contextlib.suppress(BlockingIOError):
+        try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A writer that has not locked it yet finds it gone, and makes another.
             shutil.rmtree(hidden)
-        os.close(fd)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
 
 
 def directories(root: Path) -> Iterator[Path]:

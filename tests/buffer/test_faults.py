@@ -268,3 +268,14 @@ def test_a_line_that_the_journal_took_in_part_is_an_error_and_is_written_over(wo
     journal.close()
 
     assert {"a": {"delivered": 2}} == read_journal(world.root / "journal")[0].fates
+
+
+def test_what_a_dead_writer_left_and_can_not_be_removed_costs_no_file(world: World) -> None:
+    """It is tried again each second, and a file each time would be the end of the worker."""
+    spool = world.started("w1")
+    (world.root / "owners" / ".dead").mkdir()
+    held = set(world.processes["w1"].fds)
+    with world.failing(spool, "rmdir"):
+        spool.adopt()
+
+    assert held == world.processes["w1"].fds
