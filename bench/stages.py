@@ -33,8 +33,9 @@ def _names(module: str, functions: str) -> tuple[str, ...]:
     return tuple(f"{module}:{function}" for function in functions.split())
 
 
-_CONNECTION, _FLUSHER, _METRICS = (
+_CONNECTION, _LOBBY, _FLUSHER, _METRICS = (
     "collector.receiver.connection",
+    "collector.receiver.lobby",
     "collector.delivery.flusher",
     "collector.telemetry.metrics",
 )
@@ -45,11 +46,13 @@ _UPLOAD, _LEDGER, _SIGNALS = "collector.receiver.upload", "collector.telemetry.l
 #: after its answer brown and grey.
 STAGES = (
     Stage("wait for the request and read it: recv, epoll, hub", "read", "#1d4e6f", (
-        *_names(_CONNECTION, "Connection._await_request Connection._read_body Connection._note_wait"),
+        *_names(_CONNECTION, "Connection._await_request Connection._await_bytes Connection._read_body"),
+        *_names(_CONNECTION, "Connection._note_wait"), *_names(_LOBBY, "Lobby._look Lobby.wait Lobby._know"),
         "collector.receiver.roster", "gevent.hub", "gevent.baseserver", "bench.floor:receive",
     )),
     Stage("look at the head and parse it", "parse", "#3f7ba3", (
         *_names(_CONNECTION, "Connection._next Connection._read_head"),
+        "collector.receiver.lobby:Lobby._arrival", "collector.receiver.body",
         "collector.receiver.heads", "collector.receiver.shed:Shedder.judge", "collector.receiver.hot:HotDoor.look",
         "bench.floor:parse",
     )),
@@ -60,7 +63,8 @@ STAGES = (
     )),
     Stage("steps between the stages", "steps", "#9fb8a7", (
         *_names(_CONNECTION, "Connection.run Connection._take_hot Connection._take_whole Connection._answer_hot"),
-        "collector.receiver.hot:HotDoor.serve", _UPLOAD, "collector.receiver.worker:Worker.count_request",
+        *_names("collector.receiver.hot", "HotDoor.serve HotDoor.serve_together HotDoor._request"), _UPLOAD, _LOBBY,
+        "collector.receiver.together", "collector.receiver.intake", "collector.receiver.worker:Worker.count_request",
         "collector.receiver.worker:Worker.is_leaving", "collector.receiver.runtime:Runtime.is_leaving",
         "bench.floor:serve",
     )),

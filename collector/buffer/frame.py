@@ -1,5 +1,5 @@
 """
-How one upload lies in a segment: a header with checksums, the tenant's id, and the finished lines.
+How uploads lie in a segment: a header with checksums, the tenant's id, and the finished lines.
 
     magic 4s │ payload bytes u32 │ events u32 │ first u32 │ accepted u64 │ received_us u64 │ payload sum u64 │
     tenant bytes u16 │ pad 2 │ head sum u32 │ tenant │ payload
@@ -8,16 +8,18 @@ How one upload lies in a segment: a header with checksums, the tenant's id, and 
 where it belongs whatever happened to the frames before it. `accepted` is the tenant's running count in the
 writer's ledger, this frame included: written in the same `write()` as the events, it tells exactly how many
 events there ever were, however the writer died. The magic starts with a byte that no UTF-8 text holds, so a
-scan for the next frame is not fooled by an event. Little-endian; sums are XXH3.
+scan for the next frame is not fooled by an event. Little-endian; sums are XXH3. A frame holds one upload, or some that
+one tenant sent at the same time.
 """
 
 from __future__ import annotations
 
+import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 MAGIC = b"\xff\xfeC1"
 _HEAD = struct.Struct("<4sIIIQQQHxx")
@@ -58,16 +60,26 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 def parts(
-    tenant: bytes, payload: bytes, *, events: int, first: int, accepted: int, received_us: int
-) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return one frame as what has to be joined: its head, the head's sum, the tenant, and the payload itself."""
+    tenant: bytes, payloads: Sequence[bytes], *, events: int, first: int, accepted: int, received_us: int
+) -> list[bytes]:
+    """Return one frame, of the lines of one or more uploads, as what has to be joined."""
+    payload_sum = xxh3_64(payloads[0])
+    for payload in payloads[1:]:
+        payload_sum.update(payload)
     head = _HEAD.pack(
-        MAGIC, len(payload), events, first, accepted, received_us, xxh3_64_intdigest(payload), len(tenant)
+        MAGIC,
+        sum(map(len, payloads)),
+        events,
+        first,
+        accepted,
+        received_us,
+        payload_sum.intdigest(),
+        len(tenant),
     )
-    return head, _SUM.pack(xxh3_64_intdigest(head + tenant) & 0xFFFFFFFF), tenant, payload
+    return [head, _SUM.pack(xxh3_64_intdigest(head + tenant) & 0xFFFFFFFF), tenant, *payloads]
 
 
-def frames(data: bytes) -> Iterator[Frame | Gap]:
+def frames(data: bytes | mmap.mmap) -> Iterator[Frame | Gap]:
     """
     Walk the frames of a segment and the gaps between them, to the end.
 
@@ -87,7 +99,7 @@ def frames(data: bytes) -> Iterator[Frame | Gap]:
             at = frame.end
 
 
-def _frame_at(data: bytes, view: memoryview, at: int) -> Frame | None:
+def _frame_at(data: bytes | mmap.mmap, view: memoryview, at: int) -> Frame | None:
     head = at + HEAD_BYTES
     if head > len(data) or data[at : at + 4] != MAGIC:
         return None
@@ -106,7 +118,7 @@ def _frame_at(data: bytes, view: memoryview, at: int) -> Frame | None:
     return Frame(at, tenant.decode(), events, first, accepted, received_us, payload, sound, end)
 
 
-def _next_frame(data: bytes, view: memoryview, at: int) -> int:
+def _next_frame(data: bytes | mmap.mmap, view: memoryview, at: int) -> int:
     while (at := data.find(MAGIC, at)) >= 0:
         if _frame_at(data, view, at) is not None:
             return at

@@ -156,12 +156,12 @@ class Spool:
         return segment, span
 
     def append_all(self, route: str, uploads: Sequence[Lines]) -> tuple[Segment, list[Span]]:
-        """Keep the lines of several uploads, in one write and all or none; else as `append`."""
+        """Keep the lines of several uploads, all or none; else as `append`. The spans are those of their frames."""
         own, segment = self._own, self._open.get(route)
         if own is None or segment is None or self.trouble:
             segment, own = self.open_segment(route), self.mine()
         try:
-            spans, sizes = own.append(segment, uploads)
+            spans, grown = own.append(segment, uploads)
         except BaseException as error:
             if not segment.is_open:
                 self._open.pop(route, None)
@@ -169,9 +169,9 @@ class Spool:
                 self._refuse(error)
             raise
         used_by = self.used_by
-        for upload, size in zip(uploads, sizes, strict=True):
+        for tenant_id, size in grown.items():
             self.used_bytes += size
-            used_by[upload.tenant_id] = used_by.get(upload.tenant_id, 0) + size
+            used_by[tenant_id] = used_by.get(tenant_id, 0) + size
         if self.trouble:
             self._recover()
         if segment.size >= self.bounds.segment_bytes:

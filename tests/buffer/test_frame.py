@@ -16,7 +16,12 @@ def written(uploads: list[tuple[str, bytes, int]]) -> list[bytes]:
     return [
         b"".join(
             parts(
-                tenant.encode(), payload, events=events, first=n, accepted=n + events, received_us=1_767_323_045_678_901
+                tenant.encode(),
+                [payload],
+                events=events,
+                first=n,
+                accepted=n + events,
+                received_us=1_767_323_045_678_901,
             )
         )
         for n, (tenant, payload, events) in enumerate(uploads)
@@ -65,7 +70,7 @@ def test_a_flipped_byte_costs_at_most_its_own_frame(uploads: list[tuple[str, byt
 
 def test_a_frame_whose_payload_is_damaged_still_says_whose_and_how_many() -> None:
     """So a loss is counted exactly, for the tenant whose it is."""
-    data = bytearray(b"".join(parts(b"acme", b"{}\n" * 7, events=7, first=3, accepted=10, received_us=0)))
+    data = bytearray(b"".join(parts(b"acme", [b"{}\n" * 7], events=7, first=3, accepted=10, received_us=0)))
     data[-1] ^= 1
     (one,) = frames(bytes(data))
 
@@ -85,4 +90,4 @@ def test_noise_is_one_gap_and_never_an_error(noise: bytes) -> None:
 def test_no_text_can_be_taken_for_the_start_of_a_frame() -> None:
     """The magic begins with bytes that UTF-8 never has, so a scan for the next frame skips every event."""
     assert not any(MAGIC[:2] in chr(point).encode() for point in range(0x110000) if not 0xD800 <= point < 0xE000)
-    assert HEAD_BYTES == len(b"".join(parts(b"", b"", events=0, first=0, accepted=0, received_us=0)))
+    assert HEAD_BYTES == len(b"".join(parts(b"", [b""], events=0, first=0, accepted=0, received_us=0)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -113,9 +113,9 @@ def _build() -> Any:
     now, kept, counts = _Now(), list[Kept](), list[Metrics]()
     write = frame.parts
 
-    def parts(tenant: bytes, payload: bytes, **fields: int) -> tuple[bytes, bytes, bytes, bytes]:
-        kept.append(Kept(tenant, fields["events"], fields["received_us"], payload))
-        return write(tenant, payload, **fields)
+    def parts(tenant: bytes, payloads: Sequence[bytes], **fields: int) -> list[bytes]:
+        kept.append(Kept(tenant, fields["events"], fields["received_us"], b"".join(payloads)))
+        return write(tenant, payloads, **fields)
 
     def count(**fields: str) -> Metrics:
         counts.append(Metrics(**fields))
