@@ -65,17 +65,28 @@ class Batch(msgspec.Struct, frozen=True):
     The unit of write and retry: lines of one segment, within one sink's limits.
 
     `name` is unique in the world and the same whenever the same events are read again, so that a sink which
-    names objects by it writes a repeat over the first. `payload` is NDJSON, each line ended by a newline.
-    `spans` cover the lines in order. In a batch of a sink with `Limits.partitioned`, there is one partition.
+    names objects by it writes a repeat over the first. `pieces` are NDJSON, each line ended by a newline, where they
+    lie in the spool. `spans` cover the lines in order. In a batch of a sink with `Limits.partitioned`, there is one
+    partition.
     """
 
     name: str
     segment: str
     spans: tuple[Span, ...]
-    payload: bytes
+    pieces: tuple[bytes | memoryview, ...]
 
     def __len__(self) -> int:
         return sum(map(len, self.spans))
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes its lines have."""
+        return sum(map(len, self.pieces))
+
+    @property
+    def payload(self) -> bytes:
+        """Put the pieces together, anew each time: for who needs them in one, at about 1 ms a MiB."""
+        return b"".join(self.pieces)
 
     def lines(self) -> list[bytes]:
         """Split the payload into lines without their newlines."""

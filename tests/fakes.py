@@ -85,7 +85,7 @@ def batch(
 ) -> Batch:
     """Build a batch of one partition from lines without their newlines."""
     spans = (Span(tenant_id, hour, 0, len(lines)),) if lines else ()
-    return Batch(name=name, segment=segment, spans=spans, payload=b"".join(line + b"\n" for line in lines))
+    return Batch(name=name, segment=segment, spans=spans, pieces=tuple(line + b"\n" for line in lines))
 
 
 class ScriptedSink:

@@ -136,7 +136,7 @@ def _show(source: Source, routes: list[str]) -> int:
                 click.echo(f"route {route}: {error}", err=True)
                 continue
             if batch is not None:
-                batches, events, payload = batches + 1, events + len(batch), payload + len(batch.payload)
+                batches, events, payload = batches + 1, events + len(batch), payload + batch.size
         if batches:
             rows.append((route, f"{batches:,}", f"{events:,}", size(payload)))
     print_table("Rescued", ("route", "batches", "events", "size"), rows, numbers=3)

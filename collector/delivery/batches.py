@@ -86,7 +86,7 @@ class _Pile:
         """Yield the batch, if anything in it is pending."""
         if self._spans and self._first:
             name = _name(self._segment, self._first, self._end)
-            yield Cut(Batch(name, self._segment.name, tuple(self._spans), b"".join(self._parts)), fits)
+            yield Cut(Batch(name, self._segment.name, tuple(self._spans), tuple(self._parts)), fits)
 
 
 def _same_partition(one: Span, other: Span) -> bool:
@@ -196,8 +196,9 @@ def split(batch: Batch, limits: Limits) -> Iterator[tuple[int, Cut]]:
 
     A batch that fits goes whole, under its own name; the name of a part tells what is in it.
     """
-    lines = _lines(batch.payload)
-    if len(lines) <= limits.max_events and len(batch.payload) <= min(limits.max_bytes, limits.max_event_bytes):
+    payload = batch.payload
+    lines = _lines(payload)
+    if len(lines) <= limits.max_events and len(payload) <= min(limits.max_bytes, limits.max_event_bytes):
         yield 0, Cut(batch)
         return
     first, size = 0, 0
@@ -219,7 +220,7 @@ def _part(batch: Batch, lines: Sequence[bytes], numbers: Sequence[int]) -> Batch
     payload = b"".join(lines[n] for n in numbers)
     name = batch.name if len(numbers) == len(lines) else f"{batch.name}.{xxh3_64_hexdigest(payload)}"
     span = batch.spans[0]
-    return Batch(name, batch.segment, (Span(span.tenant_id, span.hour, 0, len(numbers)),), payload)
+    return Batch(name, batch.segment, (Span(span.tenant_id, span.hour, 0, len(numbers)),), (payload,))
 
 
 def selected(batch: Batch, numbers: Sequence[int]) -> Batch:

@@ -264,7 +264,7 @@ class Flusher:
             if lane.is_rescue and receipt.delivered:
                 self._signals.batch_rescued(lane.route, "drain" if self._ending else "unavailable", receipt.delivered)
             elif not lane.is_rescue:
-                self._signals.batch_delivered(lane.route, receipt.delivered, len(batch.payload), answer.seconds)
+                self._signals.batch_delivered(lane.route, receipt.delivered, batch.size, answer.seconds)
             lane.took(answer.one, receipt, now)
             reading.has_remains |= spared > 0
             if len(receipt.retryable) > spared:

@@ -48,7 +48,7 @@ def gather(cuts: Iterator[Cut], most: int) -> list[Cut]:
     size = 0
     while len(job) < most and size < MAX_BYTES and (one := next(cuts, None)) is not None:
         job.append(one)
-        size += len(one.batch.payload)
+        size += one.batch.size
     return job
 
 

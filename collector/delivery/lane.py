@@ -128,7 +128,7 @@ class Lane:
 
         What the rescue sink rejects is its own sink's to take or to reject, unless it is too large for that.
         """
-        if not self.is_rescue or (len(batch) == 1 and len(batch.payload) > self._own.max_event_bytes):
+        if not self.is_rescue or (len(batch) == 1 and batch.size > self._own.max_event_bytes):
             return receipt, 0
         retryable = sorted((*receipt.retryable, *(n for n, _ in receipt.rejected)))
         return Receipt(receipt.delivered, retryable=tuple(retryable)), len(receipt.rejected)

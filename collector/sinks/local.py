@@ -117,7 +117,7 @@ class LocalSink:
         if not len(batch):
             return Receipt(delivered=0)
         directory, name = self._place(batch)
-        frame = self._compress(batch.payload)
+        frame = self._compress(batch)
         try:
             try:
                 self._put(directory, name, frame)
@@ -144,14 +144,14 @@ class LocalSink:
             raise SinkError(f"batch name {batch.name!r} can't be a file name")
         return f"{self._below}tenant={tenant_id}/{_hour_path(hour)}", f"{batch.name}{SUFFIX}"
 
-    def _compress(self, payload: bytes) -> bytes:
-        if len(payload) > SMALL_BYTES:
-            return compress(payload, self._level)
+    def _compress(self, batch: Batch) -> bytes:
+        if batch.size > SMALL_BYTES:
+            return compress(batch.pieces, self._level)
         try:
             compressor = self._idle.pop()
         except IndexError:
             compressor = make_compressor(self._level)
-        frame = compressor.compress(payload)
+        frame = compressor.compress(batch.payload)
         self._idle.append(compressor)
         return frame
 

@@ -117,7 +117,7 @@ class LocalStored:
         except (OSError, ValueError, zstandard.ZstdError) as exc:
             raise SinkError(f"{self.place} can't be read back: {exc}") from exc
         span = Span(tenant_id, int(started.timestamp()) // 3600, 0, payload.count(b"\n"))
-        return Batch(name=self.name, segment=self.name, spans=(span,), payload=payload)
+        return Batch(name=self.name, segment=self.name, spans=(span,), pieces=(payload,))
 
     def _read(self) -> bytes:
         fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -168,7 +168,7 @@ class LocalStored:
         if rest is None:
             self._path.unlink()
             return False
-        write_all(claim, compress(rest.payload, self._options.level))
+        write_all(claim, compress(rest.pieces, self._options.level))
         if self._options.fsync:
             os.fsync(claim)
         temporary.rename(self._path)

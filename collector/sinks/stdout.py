@@ -88,12 +88,13 @@ class StdoutSink:
         """
         if not len(batch):
             return Receipt(delivered=0)
+        payload = batch.payload
         try:
             with self._turn() as fd:
-                written, failure = self._write_lines(fd, batch.payload)
+                written, failure = self._write_lines(fd, payload)
         except OSError as exc:
             raise TransientSinkError("stdout: is closed; the batch waits for the next start") from exc
-        delivered = batch.payload.count(b"\n", 0, written)
+        delivered = payload.count(b"\n", 0, written)
         if failure is not None and not delivered:
             raise TransientSinkError(f"stdout: {failure}; see to the program that reads it") from failure
         return Receipt(delivered=delivered, retryable=tuple(range(delivered, len(batch))))

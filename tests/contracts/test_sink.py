@@ -238,7 +238,7 @@ def test_the_same_batch_written_at_once_arrives_whole(case: Case, sink: Sink) ->
 def test_a_receipt_adds_up_when_a_batch_holds_several_spans(case: Case, sink: Sink) -> None:
     """Events settled earlier leave gaps, so a batch may be of several spans of its partition."""
     spans = (Span("dev", HOUR, 4, 6), Span("dev", HOUR, 9, 10))
-    gapped = Batch(name="w1-1-4", segment="w1-1", spans=spans, payload=b"four\nfive\nnine\n")
+    gapped = Batch(name="w1-1-4", segment="w1-1", spans=spans, pieces=(b"four\nfive\nnine\n",))
 
     receipt = sink.write(gapped)
 
@@ -252,7 +252,7 @@ def test_a_sink_without_partitions_takes_several_tenants_at_once(case: Case, sin
         pytest.skip("partitioned: it gets one tenant and hour at a time")
     spans = (Span("a", HOUR, 0, 1), Span("b", HOUR + 1, 0, 1))
 
-    receipt = sink.write(Batch(name="w1-1-0", segment="w1-1", spans=spans, payload=b"one\ntwo\n"))
+    receipt = sink.write(Batch(name="w1-1-0", segment="w1-1", spans=spans, pieces=(b"one\ntwo\n",)))
 
     assert 2 == receipt.delivered
     assert [b"one", b"two"] == case.read_back()

@@ -141,7 +141,7 @@ def test_a_batch_of_two_partitions_is_a_defect(sink: LocalSink, tmp_path: Path) 
     spans = (Span("dev", HOUR, 0, 1), Span("other", HOUR, 0, 1))
 
     with pytest.raises(SinkError) as raised:
-        sink.write(Batch(name=NAME, segment="w1-1", spans=spans, payload=b"one\ntwo\n"))
+        sink.write(Batch(name=NAME, segment="w1-1", spans=spans, pieces=(b"one\ntwo\n",)))
 
     assert not isinstance(raised.value, TransientSinkError)
     assert [] == files(tmp_path)

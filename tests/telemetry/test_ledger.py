@@ -84,7 +84,7 @@ def test_settled_and_retryable_events_are_the_batch(lengths: list[int], fates: l
     """Whatever a sink answers, no event is in both and none is in neither."""
     spans = tuple(Span(f"t{n}", HOUR, 10, 10 + length) for n, length in enumerate(lengths))
     whole = [(span.tenant_id, number) for span in spans for number in range(span.first, span.last)]
-    mixed = Batch(name="b", segment="s", spans=spans, payload=b"\n" * len(whole))
+    mixed = Batch(name="b", segment="s", spans=spans, pieces=(b"\n" * len(whole),))
     told = list(enumerate(fates[: len(whole)]))
     receipt = Receipt(
         sum(fate == "d" for _, fate in told),

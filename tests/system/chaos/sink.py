@@ -96,7 +96,7 @@ class ChaosSink:
 
     def _put(self, batch: Batch, payload: bytes, fate: str) -> None:
         name = f"{batch.name}.p{os.getpid()}.g{GENERATION}.n{next(self._writes)}.{fate}"
-        self._inner.write(Batch(name=name, segment=batch.segment, spans=batch.spans, payload=payload))
+        self._inner.write(Batch(name=name, segment=batch.segment, spans=batch.spans, pieces=(payload,)))
 
     def _read_mode(self) -> str:
         return self._mode.read_text().strip()
