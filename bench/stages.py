@@ -103,8 +103,7 @@ STAGES = (
     )),
     Stage("flusher: compress, write files", "compress, write", "#c98468", (
         "collector.sinks.local", "collector.sinks.files", "collector.delivery.job",
-        *_names("collector.bootstrap", "off_hub"),
-        "collector.bootstrap:_Outcome", "gevent.threadpool",
+        "collector.receiver.threads", "gevent.threadpool",
     )),
     Stage("flusher: settle, journal", "settle", "#e6bfae", (
         _SEGMENT, _HOLDING, _LEDGER, "collector.telemetry.journal", "collector.telemetry.counters",

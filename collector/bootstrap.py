@@ -7,10 +7,8 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import gevent
 from gevent import get_hub
@@ -34,6 +32,7 @@ from collector.receiver.hot import HotDoor
 from collector.receiver.intake import Intake, UploadLimits, refuse
 from collector.receiver.runtime import Runtime, Times
 from collector.receiver.shed import Shedder
+from collector.receiver.threads import Backstage, off_hub
 from collector.settings import (
     Settings,
     dedupe_budget,
@@ -47,8 +46,6 @@ from collector.telemetry.logs import LineStream, build_logger
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.signals import Signals
 from collector.uuid7 import Uuid7
-
-T = TypeVar("T")
 
 #: How long a thread that computes, as for a page or the tenants, keeps the interpreter when the loop wants it back, in
 #: seconds. The loop lets go of it with every system call: with Python's 5 ms, an upload beside such a thread takes
@@ -122,7 +119,8 @@ def build(settings: Settings) -> Doors:
     rescue = settings.rescue_sink
     rescues = {route: open_rescue_sink(rescue, route=route, writer_id=owner) for route in sinks} if rescue else {}
     # A batch that hangs holds a thread: each may, and the usual ones are still there for all else.
-    get_hub().threadpool.maxsize += settings.flush_concurrency * (len(sinks) + len(rescues))
+    most_batches = settings.flush_concurrency * (len(sinks) + len(rescues))
+    get_hub().threadpool.maxsize += most_batches
     replayer = None
     if rescue and can_be_read_back(rescue):
         source = open_source(rescue)
@@ -139,6 +137,7 @@ def build(settings: Settings) -> Doors:
         rescue_after_s=settings.rescue_after_s,
         spawn=gevent.spawn,
         offload=off_hub,
+        offload_quietly=Backstage(most_batches).run,
         breathe=partial(gevent.sleep, _BREATH_S),
     )
     runtime = Runtime(
@@ -203,25 +202,3 @@ def build(settings: Settings) -> Doors:
             trusted_hops=settings.trusted_hops,
         )
     return Doors(device_app(intake, admin, limits, room), admin_app(admin, signals), runtime, shedder, hot)
-
-
-def off_hub(run: Callable[[], T]) -> T:
-    """Run a function that blocks in one of gevent's native threads, and give the others their turn meanwhile."""
-    outcome: _Outcome[T] = get_hub().threadpool.apply(_Outcome, (run,))
-    return outcome.get()
-
-
-class _Outcome(Generic[T]):
-    """What a function returned or raised; gevent prints whatever a thread of its pool raises."""
-
-    def __init__(self, run: Callable[[], T]) -> None:
-        self._error: Exception | None = None
-        try:
-            self._value = run()
-        except Exception as error:  # noqa: BLE001 - raised again by `get`
-            self._error = error
-
-    def get(self) -> T:
-        if self._error is not None:
-            raise self._error
-        return self._value

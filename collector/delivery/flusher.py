@@ -29,6 +29,7 @@ from collector.telemetry.signals import Signals
 
 Spawn = Callable[[Callable[[], None]], object]
 Write = Callable[[], list[jobs.Answer]]
+Offload = Callable[[Write], list[jobs.Answer]]
 
 #: How often the flusher looks at the ages of segments, in seconds: an event waits at most this long more.
 TICK_S = 0.1
@@ -42,7 +43,8 @@ class Flusher:
     Moves what is in the spool to the sinks.
 
     `spawn` runs a function beside the caller (a greenlet in a worker, at once in a test), `offload` runs a
-    blocking one off the hub and returns its result, `breathe` lets other greenlets run. At most `concurrency`
+    blocking one off the hub and returns its result, `offload_quietly` does so where nobody waits for it and it may take
+    longer, `breathe` lets other greenlets run. At most `concurrency`
     jobs of a lane are under way at once, each of one segment, of at most `concurrency` segments in memory.
 
     `rescues` are the rescue sink as each route has it. It gets what waits for a sink that took nothing for
@@ -62,7 +64,8 @@ class Flusher:
         rescues: Mapping[str, Sink] | None = None,
         rescue_after_s: float = 0.0,
         spawn: Spawn = lambda run: run(),
-        offload: Callable[[Write], list[jobs.Answer]] = lambda run: run(),
+        offload: Offload = lambda run: run(),
+        offload_quietly: Offload | None = None,
         breathe: Callable[[], None] = lambda: None,
     ) -> None:
         self._spool = spool
@@ -76,6 +79,7 @@ class Flusher:
         self._concurrency = concurrency
         self._spawn = spawn
         self._offload = offload
+        self._offload_quietly = offload_quietly or offload
         self._breathe = breathe
         self._wake = threading.Event()
         self._closed = False
@@ -237,13 +241,18 @@ class Flusher:
     def _deliver(self, lane: Lane, reading: Reading, job: Sequence[Cut]) -> None:
         try:
             write = partial(jobs.write, lane.sink, job, self._clock)
-            self._settle(lane, reading, self._offload(write) if lane.sink.blocking else write())
+            offload = self._offload if self._is_waited_for(reading) else self._offload_quietly
+            self._settle(lane, reading, offload(write) if lane.sink.blocking else write())
         except Exception as error:  # noqa: BLE001 - a journal that refuses, or a defect of ours: the events stay
             self._tell_defect(lane, reading, error)
         finally:
             lane.end(reading)
             self._finish(lane, reading)
             self.wake()
+
+    def _is_waited_for(self, reading: Reading) -> bool:
+        """Tell whether an upload waits for a segment to be delivered, or the next segment does, or the end."""
+        return reading.segment.wanted or self._closed or self._ending or any(True for _ in self._spool.sealed())
 
     def _settle(self, lane: Lane, reading: Reading, answers: Sequence[jobs.Answer]) -> None:
         """Settle what a sink took of a job, at one stroke; a batch that failed, or has no true receipt, fails alone."""
