@@ -151,12 +151,15 @@ class Connection:
 
     def _answer_hot(self, door: HotDoor, hot: Hot, reply: Reply, rest: bytes) -> bytes | None:
         closes = hot.closes or self._worker.is_leaving
-        answer = door.render(reply, hot, closes=closes)
+        self._answer(door.render(reply, hot, closes=closes), rest, closes=closes)
+        return None if closes else rest
+
+    def _answer(self, answer: bytes, rest: bytes, *, closes: bool) -> None:
+        """Send an answer: with those of others, where nothing on this connection waits for it."""
         if closes or rest:
             self._out.send(answer)
-            return None if closes else rest
-        self._out.put(self._door.outbox, answer)
-        return rest
+        else:
+            self._out.put(self._door.outbox, answer)
 
     # -- the cold door -------------------------------------------------------------------------------------
 
@@ -170,10 +173,11 @@ class Connection:
             self._cold = Cold(self._worker, self._door.name, self._door.role, self._client, self._addr)
         served = self._cold.serve(data, self._body_until, None if is_whole else self._note_wait)
         del data
-        self._out.send(served.answer)
+        rest = b"" if served.closes else self._cold.rest()
+        self._answer(served.answer, rest, closes=served.closes)
         if not served.is_finished:
             self._linger()
-        return None if served.closes else self._cold.rest()
+        return None if served.closes else rest
 
     # -- in ------------------------------------------------------------------------------------------------
 
