@@ -66,8 +66,8 @@ class Batch(msgspec.Struct, frozen=True):
 
     `name` is unique in the world and the same whenever the same events are read again, so that a sink which
     names objects by it writes a repeat over the first. `pieces` are NDJSON, each line ended by a newline, where they
-    lie in the spool. `spans` cover the lines in order. In a batch of a sink with `Limits.partitioned`, there is one
-    partition.
+    lie in the spool. `spans` cover the lines in order. There is one partition if the sink's `Limits` are
+    `partitioned`, one hour if they are `hourly`.
     """
 
     name: str

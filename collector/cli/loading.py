@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from collector.cli.screen import fail, size
@@ -21,7 +22,7 @@ from collector.settings import (
     spool_budget,
 )
 from collector.settings.places import CLOSE_PART, WORKER_BYTES, file_system_type, nearest_existing
-from collector.sinks.registry import can_be_read_back, open_sink
+from collector.sinks.registry import can_be_read_back, open_rescue_sink, open_sink
 
 
 def load_or_exit() -> tuple[Settings, dict[str, str]]:
@@ -38,11 +39,15 @@ def _machine_problems(settings: Settings, name_of: Callable[[str], str]) -> list
     """Say what only this machine and the sinks themselves can tell."""
     problems = []
     sinks = {f"[routes.{name}] sink": url for name, url in settings.routes.items() if name != "default"}
-    sinks |= {name_of("sink"): settings.sink, name_of("rescue_sink"): settings.rescue_sink or ""}
-    for name, url in sinks.items():
+    sinks |= {name_of("sink"): settings.sink}
+    openings = {name: partial(open_sink, url, writer_id="check") for name, url in sinks.items()}
+    if settings.rescue_sink:
+        openings[name_of("rescue_sink")] = partial(
+            open_rescue_sink, settings.rescue_sink, route="default", writer_id="check"
+        )
+    for name, opening in openings.items():
         try:
-            if url:
-                open_sink(url, writer_id="check")
+            opening()
         except ValueError as error:
             problems.append(f"{name}: {error}")
     place = nearest_existing(settings.spool_dir)

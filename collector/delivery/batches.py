@@ -14,7 +14,7 @@ from operator import attrgetter
 import msgspec
 from xxhash import xxh3_64_hexdigest, xxh32_hexdigest
 
-from collector.buffer.segment import Contents, Piece, Segment
+from collector.buffer.segment import Contents, Partition, Piece, Segment
 from collector.event import Batch, Span
 from collector.intervals import Intervals
 from collector.sinks.base import Limits
@@ -44,7 +44,7 @@ class _Pile:
     def __init__(self, segment: Segment, *units: _Unit) -> None:
         self._segment = segment
         self._first: Span | None = None
-        self._end = 0
+        self._last: Span | None = None
         self._events = 0
         self._size = 0
         self._spans: list[Span] = []
@@ -53,7 +53,7 @@ class _Pile:
             self.add(unit)
 
     def add(self, unit: _Unit) -> None:
-        self._first, self._end = self._first or unit.span, unit.span.last
+        self._first, self._last = self._first or unit.span, unit.span
         self._events += len(unit.span)
         self._size += unit.size
         if unit.pending:
@@ -63,7 +63,7 @@ class _Pile:
 
     def add_run(self, span: Span, size: int, parts: list[memoryview]) -> None:
         """Add uploads that follow each other, of which nothing is settled."""
-        self._first, self._end = self._first or span, span.last
+        self._first, self._last = self._first or span, span
         self._events += len(span)
         self._size += size
         self._parts += parts
@@ -84,8 +84,8 @@ class _Pile:
 
     def cuts(self, *, fits: bool = True) -> Iterator[Cut]:
         """Yield the batch, if anything in it is pending."""
-        if self._spans and self._first:
-            name = _name(self._segment, self._first, self._end)
+        if self._spans and self._first and self._last:
+            name = _name(self._segment, self._first, self._last)
             yield Cut(Batch(name, self._segment.name, tuple(self._spans), tuple(self._parts)), fits)
 
 
@@ -93,15 +93,30 @@ def _same_partition(one: Span, other: Span) -> bool:
     return (one.tenant_id, one.hour) == (other.tenant_id, other.hour)
 
 
-def _name(segment: Segment, first: Span, end: int) -> str:
-    partition = xxh32_hexdigest(f"{first.tenant_id}/{first.hour}".encode())
-    return f"{segment.name}-{partition}-{first.first:08d}-{end:08d}"
+def _name(segment: Segment, first: Span, last: Span) -> str:
+    partitions = f"{first.tenant_id}/{first.hour}"
+    if not _same_partition(first, last):
+        partitions += f" {last.tenant_id}/{last.hour}"
+    return f"{segment.name}-{xxh32_hexdigest(partitions.encode())}-{first.first:08d}-{last.last:08d}"
+
+
+def _by_hour(row: tuple[Partition, list[Piece]]) -> tuple[int, str]:
+    (tenant_id, hour), _ = row
+    return hour, tenant_id
+
+
+def _by_tenant(row: tuple[Partition, list[Piece]]) -> Partition:
+    return row[0]
 
 
 def cut(segment: Segment, contents: Contents, limits: Limits) -> Iterator[Cut]:
     """Yield the batches of what is not settled in a segment, partition by partition."""
     pile = _Pile(segment)
-    for partition, pieces in sorted(contents.pieces.items(), key=lambda item: item[0]):
+    hour = -1
+    for partition, pieces in sorted(contents.pieces.items(), key=_by_hour if limits.hourly else _by_tenant):
+        if limits.hourly and partition[1] != hour:
+            yield from pile.cuts()
+            pile, hour = _Pile(segment), partition[1]
         settled = segment.settled.get(partition, Intervals())
         pieces.sort(key=_FIRST)
         at = 0
@@ -130,7 +145,7 @@ def cut(segment: Segment, contents: Contents, limits: Limits) -> Iterator[Cut]:
 
 
 def _run(
-    partition: tuple[str, int], pieces: Sequence[Piece], at: int, room: tuple[int, int], limits: Limits
+    partition: Partition, pieces: Sequence[Piece], at: int, room: tuple[int, int], limits: Limits
 ) -> tuple[tuple[Span, int, list[memoryview]] | None, int]:
     """
     Gather whole pieces that follow each other, from `at` on, as far as there is room; return where it ends.
@@ -153,7 +168,7 @@ def _run(
     return (Span(*partition, first, following), size, parts), at + len(parts)
 
 
-def _units(partition: tuple[str, int], piece: Piece, settled: Intervals, limits: Limits) -> Iterator[_Unit]:
+def _units(partition: Partition, piece: Piece, settled: Intervals, limits: Limits) -> Iterator[_Unit]:
     """Yield a piece whole where that fits, else line by line."""
     span = Span(*partition, piece.first, piece.first + piece.events)
     gaps = settled.gaps(span.first, span.last)
@@ -187,6 +202,7 @@ def meet(one: Limits, other: Limits) -> Limits:
         max_bytes=min(one.max_bytes, other.max_bytes),
         max_event_bytes=min(one.max_event_bytes, other.max_event_bytes),
         partitioned=one.partitioned or other.partitioned,
+        hourly=one.hourly or other.hourly,
     )
 
 

@@ -19,13 +19,15 @@ class Limits(msgspec.Struct, frozen=True):
     What one write may hold; the flusher splits to it.
 
     An event longer than `max_event_bytes` (its line, newline included) never reaches `write`: it is settled
-    as rejected by the sink. A sink that is `partitioned` gets batches of one tenant and hour each.
+    as rejected by the sink. A sink that is `partitioned` gets batches of one tenant and hour each, one that is `hourly`
+    of one hour.
     """
 
     max_events: int
     max_bytes: int
     max_event_bytes: int
     partitioned: bool
+    hourly: bool = False
 
 
 class Sink(Protocol):

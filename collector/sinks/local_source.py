@@ -36,7 +36,10 @@ _Identity = tuple[int, int, int, int]
 
 def from_url(url: SinkUrl, clock: Clock) -> LocalSource:
     """Make the reading side of a `file:` URL; raises `ValueError`."""
-    return LocalSource(url.path, clock=clock, options=read_place(url))
+    options = read_place(url)
+    if options.by != "tenant":
+        raise ValueError(f"sink {url.text!r}: what is read back must lie by tenant; leave out by={options.by}")
+    return LocalSource(url.path, clock=clock, options=options)
 
 
 class LocalSource:

@@ -42,7 +42,10 @@ def open_rescue_sink(text: str, *, route: str, writer_id: str, clock: Clock | No
     One that can't be read back is the same for every route. Raises `ValueError`, as `open_sink` does.
     """
     parsed = url.parse(text)
-    return _open(url.within(parsed, f"route={route}") if parsed.scheme in SOURCES else parsed, writer_id, clock)
+    if parsed.scheme not in SOURCES:
+        return _open(parsed, writer_id, clock)
+    open_source(text, clock=clock)
+    return _open(url.within(parsed, f"route={route}"), writer_id, clock)
 
 
 def open_source(text: str, *, clock: Clock | None = None) -> Source:

@@ -195,6 +195,12 @@ def test_reading_leaves_nothing_open(place: str, source: Source) -> None:
     assert 10 == len(lines(source))
 
 
+def test_what_is_read_back_lies_by_tenant(tmp_path: Path) -> None:
+    """A batch of many tenants could not be sent on to a sink that keeps them apart."""
+    with pytest.raises(ValueError, match="leave out by=hour"):
+        open_rescue_sink(f"file:{tmp_path}?by=hour", route="a", writer_id="w")
+
+
 def test_only_a_rescue_sink_that_can_be_read_back_has_a_place_for_each_route(tmp_path: Path) -> None:
     """`stdout:` has no path, and is the same for all."""
     assert type(open_sink("stdout:", writer_id="w")) is type(open_rescue_sink("stdout:", route="a", writer_id="w"))

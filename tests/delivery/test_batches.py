@@ -29,6 +29,7 @@ LIMITS = st.builds(
     max_bytes=st.integers(100, 400),
     max_event_bytes=st.integers(20, 100),
     partitioned=st.booleans(),
+    hourly=st.booleans(),
 )
 SETTLED = st.sets(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(0, 20)))
 #: Which frames are damaged, and whether in the head, which leaves no frame, or in the lines.
@@ -94,6 +95,8 @@ def test_each_pending_event_is_in_one_batch_within_the_limits(
             assert max(map(len, lines.values())) <= limits.max_event_bytes
             if limits.partitioned:
                 assert 1 == len({(span.tenant_id, span.hour) for span in one.batch.spans})
+            if limits.hourly:
+                assert 1 == len({span.hour for span in one.batch.spans})
         else:
             assert all(len(line) > limits.max_event_bytes for line in lines.values())
 
@@ -155,6 +158,6 @@ def test_a_name_stands_for_the_same_events_whatever_the_limits_and_what_is_settl
     assert later.keys() <= first.keys()
     for name, lines in later.items():
         assert {key: line for key, line in first[name].items() if key not in settled} == lines
-    if one.partitioned and other.partitioned:
+    if one.hourly == other.hourly or one.partitioned or other.partitioned:
         for name in first.keys() & elsewhere.keys():
             assert elsewhere[name].items() <= first[name].items()

@@ -58,7 +58,7 @@ def _handed(world: World) -> list[int]:
         handed.append(len(answers))
         return answers
 
-    world.flusher._offload = offload
+    world.flusher._offload = world.flusher._offload_quietly = offload
     return handed
 
 

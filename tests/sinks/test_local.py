@@ -57,6 +57,27 @@ def test_an_object_lies_where_the_contract_says(sink: LocalSink, tmp_path: Path)
     assert [f"{HOUR_PATH}/{NAME}.ndjson.zst"] == files(tmp_path / "data")
 
 
+def test_by_hour_the_events_of_all_tenants_share_an_object(tmp_path: Path, clock: FakeClock) -> None:
+    """Of thousands of tenants each would have an object of its own every second."""
+    sink = LocalSink(tmp_path, clock=clock, by="hour")
+    spans = (Span("a", HOUR, 0, 1), Span("b", HOUR, 7, 8))
+
+    sink.write(Batch(name=NAME, segment="w1-1", spans=spans, pieces=(b"one\n", b"two\n")))
+
+    assert [f"date=2026-01-02/hour=03/{NAME}.ndjson.zst"] == files(tmp_path)
+    assert b"one\ntwo\n" == content(tmp_path / f"date=2026-01-02/hour=03/{NAME}.ndjson.zst")
+
+
+def test_by_hour_an_object_is_of_one_hour(tmp_path: Path, clock: FakeClock) -> None:
+    """Who reads one hour would miss what lies in another."""
+    spans = (Span("a", HOUR, 0, 1), Span("a", HOUR + 1, 0, 1))
+    sink = LocalSink(tmp_path, clock=clock, by="hour")
+
+    with pytest.raises(SinkError, match="is not one hour"):
+        sink.write(Batch(name=NAME, segment="w1-1", spans=spans, pieces=(b"one\n", b"two\n")))
+    assert [] == files(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("hour", "path"),
     [(0, "date=1970-01-01/hour=00"), (23, "date=1970-01-01/hour=23"), (493_967, "date=2026-05-08/hour=23")],
@@ -386,6 +407,18 @@ def test_a_start_sweeps_what_has_had_no_writer_for_an_hour(tmp_path: Path, clock
     LocalSink(tmp_path / "data", clock=clock).start()
 
     assert [".other.tmp", ".young.ndjson.zst.tmp", "old.ndjson.zst"] == files(hour)
+
+
+def test_a_start_sweeps_what_lies_by_hour_too(tmp_path: Path, clock: FakeClock) -> None:
+    """Nobody else would ever remove it."""
+    temporary = tmp_path / "date=2026-01-02/hour=03/.old.ndjson.zst.tmp"
+    temporary.parent.mkdir(parents=True)
+    temporary.write_bytes(b"x")
+    os.utime(temporary, (0, 0))
+
+    LocalSink(tmp_path, clock=clock, by="hour").start()
+
+    assert [] == files(tmp_path)
 
 
 def test_a_start_sweeps_nothing_that_has_a_writer(tmp_path: Path, clock: FakeClock) -> None:
