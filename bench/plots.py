@@ -11,7 +11,7 @@ from bench.axes import Axis, log, plain
 from bench.cell import Cell
 from bench.memory import CASE as MEMORY_CASE
 from bench.memory import LIMIT_BYTES, Memory
-from bench.scaling import CASE, WORKERS_CASE, Point, Scaling, Sweep
+from bench.scaling import BY_HOUR, CASE, OF_TENANTS, WORKERS_CASE, Point, Scaling, Sweep
 from bench.scaling_table import cpu_us_per_event, refused_part
 from bench.svg import Line, Panel, figure
 from bench.table import OTHERS_LIMIT
@@ -25,13 +25,17 @@ _MIB = 1 << 20
 _WORDS = {
     "events an upload": f"One worker, {CASE.connections} connections in a closed loop.",
     "connections": f"One worker, uploads of {CASE.events} events, every connection busy all the time.",
-    "tenants": f"One worker, {CASE.connections} connections, uploads of {CASE.events} events; the tenants take turns, "
-    "each with its own key and quota.",
+    OF_TENANTS: f"One worker, {CASE.connections} connections, uploads of {CASE.events} events; the tenants take turns, "
+    "each with its own key and quota. The sink writes files of each tenant.",
+    BY_HOUR: f"One worker, {CASE.connections} connections, uploads of {CASE.events} events; the tenants take turns, "
+    "each with its own key and quota. The sink writes files of all tenants.",
     "workers": f"{WORKERS_CASE.connections} connections, uploads of {WORKERS_CASE.events} events, two cores for the "
     "workers",
 }
 #: Of which sweeps it is known what the best would be: a rate that grows with it, or stays; the cost stays.
-_IDEALS = {"tenants": False, "workers": True}
+_IDEALS = {OF_TENANTS: False, BY_HOUR: False, "workers": True}
+#: Files whose name is not the first word of what is drawn.
+_FILES = {BY_HOUR: "tenants-by-hour"}
 _REFERENCE = "Reference: an empty WSGI app on stock gunicorn gevent."
 
 
@@ -50,7 +54,7 @@ def plots(scaling: Scaling | None, memory: Memory | None) -> Iterator[tuple[str,
     """Draw each plot; its name, and its SVG."""
     for sweep in scaling.sweeps if scaling else ():
         if scaling and len(sweep.points) > 1:
-            yield sweep.what.partition(" ")[0], _scaling(scaling, sweep)
+            yield _FILES.get(sweep.what, sweep.what.partition(" ")[0]), _scaling(scaling, sweep)
     if memory and len(memory.samples) > 1:
         yield "memory", _memory(memory)
 

@@ -19,6 +19,8 @@ EVENTS = (1, 2, 5, 10, 20, 50, 100, 200)
 CONNECTIONS = (1, 4, 16, 32, 64, 128, 256, 512, 1000)
 TENANTS = (1, 10, 100, 1000, 10_000)
 WORKERS = (1, 2)
+#: What the sweeps of tenants are called: files of each tenant, as the `file:` sink writes them, and files of all.
+OF_TENANTS, BY_HOUR = "tenants", "tenants, files by hour"
 CASE = Case(5)
 #: How long a server may take until it has nothing to do, in seconds.
 _SETTLING_S = 10.0
@@ -85,7 +87,8 @@ def run(plan: Plan, tell: Callable[[str], None], ranges: Ranges | None = None) -
     cores, of_two = proc.choose_cores(), proc.choose_cores_of_two()
     sweeps = [*_of_cases(plan, tell, cores, ranges)]
     if ranges.tenants:
-        sweeps.append(Sweep("tenants", [_tenants(plan, tell, cores, count) for count in ranges.tenants]))
+        for what, options in ((OF_TENANTS, ""), (BY_HOUR, "?by=hour")):
+            sweeps.append(Sweep(what, [_tenants(plan, tell, cores, count, options) for count in ranges.tenants]))
     if ranges.workers and of_two:
         sweeps.append(Sweep("workers", [_workers(plan, tell, of_two, count) for count in ranges.workers]))
     return Scaling(proc.machine(), cores, of_two, plan, sweeps)
@@ -111,13 +114,13 @@ def _of_cases(plan: Plan, tell: Callable[[str], None], cores: proc.Cores, ranges
                 yield Sweep(what, points)
 
 
-def _tenants(plan: Plan, tell: Callable[[str], None], cores: proc.Cores, count: int) -> Point:
+def _tenants(plan: Plan, tell: Callable[[str], None], cores: proc.Cores, count: int, options: str) -> Point:
     """Let so many tenants take turns, each with its own key and its own quota."""
-    tell(f"scaling: {count:,} tenants")
+    tell(f"scaling: {count:,} tenants, file:{options}")
     uploads = requests(CASE, tenants=count)
     with (
         room() as folder,
-        collector(folder / "collector", cores.server, tenants=count) as server,
+        collector(folder / "collector", cores.server, tenants=count, sink_options=options) as server,
         proc.pinned(cores.load),
     ):
         # What a start leaves to do, a worker does soon after it is ready.

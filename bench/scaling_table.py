@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.cell import Cell
-from bench.scaling import CASE, WORKERS_CASE, Point, Scaling, Sweep
+from bench.scaling import BY_HOUR, CASE, OF_TENANTS, WORKERS_CASE, Point, Scaling, Sweep
 from bench.table import OTHERS_LIMIT, table
 
 _COLUMNS = (
@@ -60,8 +60,11 @@ def _notes(scaling: Scaling) -> Iterator[str]:
         f"{CASE.connections} connections and uploads of {CASE.events} events where nothing else is said. CPU is "
         "counted until the last event is in the sink."
     )
-    if scaling.sweep("tenants"):
-        yield "Tenants: each with its own key and quota, and uploads of all of them in turn."
+    if scaling.sweep(OF_TENANTS):
+        yield (
+            "Tenants: each with its own key and quota, and uploads of all of them in turn. The `file:` sink writes "
+            "files of each tenant, or, by hour, files of all."
+        )
     if scaling.sweep("workers") and (cores := scaling.cores_of_two):
         told = " and ".join(map(str, cores.servers))
         where = f"**{cores.shared}**" if cores.shared else f"the load on core {cores.load}"
@@ -75,7 +78,7 @@ def _notes(scaling: Scaling) -> Iterator[str]:
     if broken := [
         f"{point.at:,} {sweep.what}"
         for sweep in scaling.sweeps
-        if sweep.what != "tenants"
+        if sweep.what not in {OF_TENANTS, BY_HOUR}
         for point in sweep.points
         if point.reference is None
     ]:

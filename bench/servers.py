@@ -88,7 +88,12 @@ def _on_gunicorn(name: str, worker_class: str, folder: Path, cores: Sequence[int
 
 @contextmanager
 def collector(
-    folder: Path, *cores: int, workers: int = 1, tenants: int = 1, others: Mapping[str, str] | None = None
+    folder: Path,
+    *cores: int,
+    workers: int = 1,
+    tenants: int = 1,
+    sink_options: str = "",
+    others: Mapping[str, str] | None = None,
 ) -> Iterator[CollectorServer]:
     """
     Run `collector serve` with authentication, quota, shares, spool, ledger, flusher and a `file:` sink.
@@ -108,7 +113,7 @@ def collector(
         "COLLECTOR_CONFIG": str(settings),
         "COLLECTOR_SPOOL_DIR": str(folder / "spool"),
         "COLLECTOR_SPOOL_BYTES": _SPOOL_BYTES,
-        "COLLECTOR_SINK": f"file:{folder / 'sink'}",
+        "COLLECTOR_SINK": f"file:{folder / 'sink'}{sink_options}",
         # Nothing is measured while it ends.
         "COLLECTOR_LAME_DUCK_S": "0",
         **{f"COLLECTOR_{name.upper()}": value for name, value in (others or {}).items()},

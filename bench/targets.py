@@ -13,7 +13,7 @@ from bench.memory import FULL_S, LIMIT_BYTES, Memory, limit_mib_per_min
 from bench.pace import CASE as PACE_CASE
 from bench.pace import Pace
 from bench.run import Report, best
-from bench.scaling import WORKERS_CASE, Scaling, Sweep
+from bench.scaling import BY_HOUR, OF_TENANTS, WORKERS_CASE, Scaling, Sweep
 from bench.table import LOAD_LIMIT, OTHERS_LIMIT, table
 from bench.uploads import Case
 
@@ -74,7 +74,8 @@ def targets(
         *_rates(throughput),
         _spread(pace),
         _two_workers(scaling),
-        _tenants(scaling),
+        _tenants(scaling, OF_TENANTS),
+        _tenants(scaling, BY_HOUR),
         *_memory(throughput, scaling, memory),
     ]
 
@@ -142,14 +143,14 @@ def _two_workers(scaling: Scaling | None) -> Target:
     return judge(what, TWO_WORKERS, _TIMES, ratio, untold=untold, note=f"by CPU a request {fair:.2f} times")
 
 
-def _tenants(scaling: Scaling | None) -> Target:
-    sweep: Sweep | None = scaling.sweep("tenants") if scaling else None
+def _tenants(scaling: Scaling | None, name: str) -> Target:
+    sweep: Sweep | None = scaling.sweep(name) if scaling else None
     if sweep is None or len(sweep.points) < 2:
-        return judge("CPU an upload with many tenants ÷ one", TENANTS, _TIMES, None, at_most=True)
+        return judge(f"CPU an upload with many {name} ÷ one", TENANTS, _TIMES, None, at_most=True)
     first, *others = sweep.points
     dearest = max(others, key=lambda point: point.collector.cpu_us)
     costs = [point.collector.cpu_us for point in (first, dearest)]
-    what = f"CPU an upload with {dearest.at:,} tenants ÷ {first.at:,}"
+    what = f"CPU an upload with {dearest.at:,} {name} ÷ {first.at:,}"
     note = f"the dearest of {others[0].at:,} to {others[-1].at:,}: {costs[0]:,.0f} µs and {costs[1]:,.0f} µs"
     return judge(what, TENANTS, _TIMES, costs[1] / costs[0], at_most=True, note=note)
 

@@ -16,7 +16,7 @@ from bench.cell import Plan
 from bench.memory import GROWTH_BYTES, Memory, Sample, limit_mib_per_min
 from bench.pace import Pace
 from bench.proc import Cores
-from bench.scaling import Ranges, Scaling
+from bench.scaling import BY_HOUR, OF_TENANTS, Ranges, Scaling
 from tests.bench.test_run import ACCOUNT
 from tests.bench.test_targets import pace as made_up
 
@@ -43,10 +43,10 @@ def test_each_point_of_a_curve_accounts_for_its_events(curves: Scaling) -> None:
 
 def test_each_point_of_a_curve_measures_all_that_is_drawn(curves: Scaling) -> None:
     """A number that is always zero is one that nobody measured."""
-    assert {"events an upload", "connections", "tenants"} <= {sweep.what for sweep in curves.sweeps}
+    assert {"events an upload", "connections", OF_TENANTS, BY_HOUR} <= {sweep.what for sweep in curves.sweeps}
     for sweep in curves.sweeps:
         for point in sweep.points:
-            assert (point.reference is None) == (sweep.what == "tenants")
+            assert (point.reference is None) == (sweep.what in {OF_TENANTS, BY_HOUR})
             for cell in filter(None, (point.collector, point.reference)):
                 assert 0 < cell.requests_per_s
                 assert 0 < cell.cpu_us

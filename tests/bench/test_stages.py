@@ -56,7 +56,7 @@ def test_nothing_belongs_to_two_stages() -> None:
         # Two functions of one module.
         ("compress, write", ["_Outcome.__init__ (collector/bootstrap.py:195)", "write (collector/delivery/job.py:60)"]),
         ("flusher: cut", ["Lane.next_job (collector/delivery/lane.py:95)", "gather (collector/delivery/job.py:50)"]),
-        ("append", [TAKE, "Segment.append (collector/buffer/segment.py:155)", "encode (collector/buffer/frame.py:65)"]),
+        ("append", [TAKE, "Segment.append (collector/buffer/segment.py:155)", "parts (collector/buffer/frame.py:65)"]),
         ("flusher: cut", ["Segment.load (collector/buffer/segment.py:198)", "frames (collector/buffer/frame.py:78)"]),
         ("read", ["Hub.run (gevent/hub.py:647)"]),
         ("turns", ["Hub.run (gevent/hub.py:647)", "Turns._slice (collector/receiver/turns.py:90)"]),

@@ -10,7 +10,7 @@ from bench.memory import Memory, Sample
 from bench.pace import Pace, Paced
 from bench.proc import Cores
 from bench.run import Report, Row
-from bench.scaling import CASE, WORKERS_CASE, Point, Scaling, Sweep
+from bench.scaling import BY_HOUR, CASE, OF_TENANTS, WORKERS_CASE, Point, Scaling, Sweep
 from bench.targets import MET, MISSED, UNTOLD, Target, judge, render, targets
 from bench.uploads import Case
 from tests.bench.test_run import ACCOUNT, CELL
@@ -123,15 +123,16 @@ def test_two_workers_are_judged_where_the_load_leaves_them_two_cores(
     assert (shared in target.untold) or verdict == MET
 
 
-def test_the_dearest_number_of_tenants_is_held_against_one() -> None:
-    """It must not grow with them."""
+@pytest.mark.parametrize("what", [OF_TENANTS, BY_HOUR])
+def test_the_dearest_number_of_tenants_is_held_against_one(what: str) -> None:
+    """It must not grow with them, however the sink writes its files."""
 
     def sweep(dearest_us: float) -> Sweep:
         cells = {1: CELL, 1000: replace(CELL, cpu_us=dearest_us), 10_000: CELL}
-        return Sweep("tenants", [Point(at, CASE, cell) for at, cell in cells.items()])
+        return Sweep(what, [Point(at, CASE, cell) for at, cell in cells.items()])
 
-    assert MET == find(targets(None, None, scaling(sweep(900.0)), None), "tenants").verdict
-    assert MISSED == find(targets(None, None, scaling(sweep(1800.0)), None), "tenants").verdict
+    assert MET == find(targets(None, None, scaling(sweep(900.0)), None), f"{what} ÷").verdict
+    assert MISSED == find(targets(None, None, scaling(sweep(1800.0)), None), f"{what} ÷").verdict
 
 
 def memory(seconds: float, mib_per_min: float, *, peak_mib: int = 60) -> Memory:
@@ -165,7 +166,7 @@ def test_every_target_is_in_the_table_whatever_was_measured() -> None:
     nothing = targets(None, None, None, None)
     some = targets(rates(CELL, CELL, Case(5)), None, None, None)
 
-    assert len(nothing) == len(some) == 10
+    assert len(nothing) == len(some) == 11
     assert {UNTOLD} == {target.verdict for target in nothing}
     assert "at least 2.5 times | 1.00 times | **missed** |" in render(some)
-    assert "0 met, 0 missed, 10 not told by this run." in render(nothing)
+    assert "0 met, 0 missed, 11 not told by this run." in render(nothing)
