@@ -26,6 +26,12 @@ class Intervals:
         """Add [first, last) and return how many of its numbers are new."""
         if first >= last:
             return 0
+        # In order and without a gap, as nearly always.
+        ranges = self._ranges
+        if not ranges or ranges[-1][1] <= first:
+            begin = ranges.pop()[0] if ranges and ranges[-1][1] == first else first
+            ranges.append((begin, last))
+            return last - first
         new = sum(b - a for a, b in self.gaps(first, last))
         # Every range that overlaps or touches [first, last) is merged into it.
         start = bisect_left(self._ranges, first, key=lambda one: one[1])
