@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import gevent
@@ -146,7 +147,9 @@ class Lobby:
             self._roster.move(guest.client, Place.SERVED)
             arrival = None
             if data and not guest.out.owes and self._hot.is_open(self._turns.lag_s_behind(len(arrivals))):
-                arrival = self._arrival(guest, data)
+                # What nobody expected must not cost those that came before; alone it fails again, and is told.
+                with suppress(Exception):
+                    arrival = self._arrival(guest, data)
             if arrival is not None:
                 guest.is_waiting = False
                 arrivals.append(arrival)
