@@ -53,7 +53,14 @@ TENANTS = (
 class World:
     """One worker's intake with its spool, sink and flusher; the flusher runs when a test says so."""
 
-    def __init__(self, root: Path, *, spool_bytes: int = 1 << 20, ack_timeout_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        tenants: tuple[Tenant, ...] = TENANTS,
+        spool_bytes: int = 1 << 20,
+        ack_timeout_s: float = PATIENCE_S,
+    ) -> None:
         self.clock = FakeClock()
         self.signals = RecordingSignals()
         self.sink = ScriptedSink()
@@ -63,7 +70,7 @@ class World:
         quota = Quota(root / "quota", self.clock)
         quota.start()
         self._quota = quota
-        self.table = TenantTable(TENANTS)
+        self.table = TenantTable(tenants)
         self.flusher = Flusher(
             self.spool,
             {"default": self.sink},
@@ -82,7 +89,7 @@ class World:
                 self.spool,
                 quota,
                 memory=Memory(held=int, workers=1, clock=self.clock, signals=self.signals),
-                slot_of={one.id: slot for slot, one in enumerate(TENANTS)}.__getitem__,
+                slot_of={one.id: slot for slot, one in enumerate(tenants)}.__getitem__,
                 is_sole=lambda: True,
                 max_lag_s=0.25,
                 clock=self.clock,
