@@ -91,14 +91,17 @@ def _known(intake: Intake, uploads: Sequence[tuple[Protocol, Request]]) -> list[
     """Find the tenants of those whose head and tenant promise that they are plain."""
     authenticate, foresee, known = intake.tenants().authenticate, intake.gate.foresee, []
     for place, (protocol, request) in enumerate(uploads):
-        if protocol.key_in_body or "collector-ack" in request.headers or is_heavy(request):
+        try:
+            if protocol.key_in_body or "collector-ack" in request.headers or is_heavy(request):
+                continue
+            credentials = protocol.credentials(request)
+            tenant = authenticate(credentials.key, credentials.account)
+            if isinstance(tenant, Verdict) or tenant.ack is not Ack.SPOOL or window_s_of(protocol, tenant):
+                continue
+            if foresee(tenant) is ADMITTED:
+                known.append(_Plain(place, protocol, request, tenant))
+        except Exception:  # noqa: BLE001, S112 - taken alone, it fails again and is told why
             continue
-        credentials = protocol.credentials(request)
-        tenant = authenticate(credentials.key, credentials.account)
-        if isinstance(tenant, Verdict) or tenant.ack is not Ack.SPOOL or window_s_of(protocol, tenant):
-            continue
-        if foresee(tenant) is ADMITTED:
-            known.append(_Plain(place, protocol, request, tenant))
     return known
 
 

@@ -353,7 +353,7 @@ def test_an_answer_that_can_not_be_made_is_a_500_for_its_upload_alone(world: Wor
     assert ["a", "b", "c"] == [json.loads(line)["id"] for line in world.deliver()]
 
 
-@pytest.mark.parametrize("step", ["decode"])
+@pytest.mark.parametrize("step", ["credentials", "decode"])
 def test_what_fails_before_anything_has_happened_is_taken_alone(world: World, step: str) -> None:
     """There it fails again, and is told why, once."""
 
@@ -370,6 +370,25 @@ def test_what_fails_before_anything_has_happened_is_taken_alone(world: World, st
     assert [200, None, 200] == [reply and reply.status for reply in replies]
     assert not world.signals.named("internal_error")
     assert is_internal(take(world.intake, *uploads[1])())
+
+
+def test_a_tenant_whose_meter_can_not_be_had_holds_up_nobody_else(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tmpfs that is full up has no room for the meters of a new tenant, who says so at every upload of his."""
+    many = tuple(tenant(f"filler{n}") for n in range(1024 - len(TENANTS)))
+    world = World(root, tenants=(*TENANTS, *many, tenant("late", events_per_s=1.0)))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("collector.admission.quota.os.posix_fallocate", full)
+    uploads = [native(world, [{"id": key}], key=key) for key in ("dev", "late", "private")]
+    replies = together(world, *uploads)
+    alone = take(world.intake, *uploads[1])()
+
+    assert [200, None, 200] == [reply and reply.status for reply in replies]
+    assert (503, "backpressure") == (alone.status, fields(alone)["error"])
+    assert ["dev", "private"] == [json.loads(line)["id"] for line in world.deliver()]
+    world.close()
 
 
 # -- what is taken alone -----------------------------------------------------------------------------------
