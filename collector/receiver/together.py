@@ -27,9 +27,14 @@ from collector.receiver.intake import (
     verdict_on,
     window_s_of,
 )
-from collector.receiver.lines import lines
+from collector.receiver.lines import LINE_OVERHEAD_BYTES, lines
 from collector.receiver.unpacking import is_heavy
 from collector.tenant import Ack, Tenant
+
+#: What the lines of a group may take, in bytes, and the part of the spool's room, as 1 of so many: each of the group is
+#: let in for the room that is there before any of them is kept; and 64 KB that come together may have 64 MB in them,
+#: which taken alone are never held all at once. Choices.
+_MOST_BYTES, _ROOM = 1024 * 1024, 16
 
 
 class _Plain:
@@ -58,7 +63,7 @@ def take_together(intake: Intake, uploads: Sequence[tuple[Protocol, Request]]) -
     started = intake.clock.monotonic()
     replies: list[Reply | None] = [None] * len(uploads)
     known = _known(intake, uploads)
-    read = [one for one in known if _is_read(intake, one)]
+    read = _read(intake, known)
     admitted = [one for one in read if _is_admitted(intake, one)]
     # From here on something has happened to them, and whatever breaks, each has its answer.
     routes: dict[str, list[_Plain]] = {}
@@ -103,6 +108,20 @@ def _known(intake: Intake, uploads: Sequence[tuple[Protocol, Request]]) -> list[
         except Exception:  # noqa: BLE001, S112 - taken alone, it fails again and is told why
             continue
     return known
+
+
+def _read(intake: Intake, known: Sequence[_Plain]) -> list[_Plain]:
+    """Split bodies into events, of as many as may be held at once."""
+    free = intake.spool.limit_bytes - intake.spool.used_bytes
+    left = min(_MOST_BYTES, free // _ROOM)
+    read: list[_Plain] = []
+    for one in known:
+        if left > 0 and _is_read(intake, one):
+            left -= one.size + len(one.decoded.events) * LINE_OVERHEAD_BYTES
+            # The first is as if alone, whatever its size.
+            if left >= 0 or not read:
+                read.append(one)
+    return read
 
 
 def _is_read(intake: Intake, one: _Plain) -> bool:

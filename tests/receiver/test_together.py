@@ -8,6 +8,7 @@ import json
 import os
 import random
 import tempfile
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -440,3 +441,49 @@ def test_one_over_its_rate_is_refused_alone_and_not_charged(world: World) -> Non
     assert [200, None, None] == [reply and reply.status for reply in replies]
     assert [(429, "1")] * 2 == [(reply.status, dict(reply.headers)["Retry-After"]) for reply in alone]
     assert 2 == world.accepted
+
+
+# -- bounds ------------------------------------------------------------------------------------------------
+
+
+def test_small_bodies_that_become_large_ones_are_not_all_held_at_once(world: World) -> None:
+    """Of 64 KB that come together 64 MB can be made: one after the other they take the memory of one."""
+    events = b",".join(b'{"id":"%d","x":"%s"}' % (n, b"x" * 9000) for n in range(100))
+    packed = gzip.compress(b"[" + events + b"]")
+    uploads = [native(world, packed, content_encoding="gzip") for _ in range(10)]
+    world.spool.limit_bytes = 1 << 30
+    tracemalloc.start()
+    try:
+        replies = together(world, *uploads)
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert len(packed) < 6500
+    assert {None, 200} == {reply and reply.status for reply in replies}
+    assert held < 8 * len(events)
+
+
+@pytest.mark.parametrize("size", [100, 1500])
+def test_a_group_takes_no_more_room_than_there_is(root: Path, size: int) -> None:
+    """Each of them would be let in for the room that is there before any of them is kept."""
+    world = World(root, spool_bytes=32_768)
+    uploads = [native(world, [{"id": str(n), "x": "y" * size}]) for n in range(200)]
+    accepted = 0
+    for n in range(0, len(uploads), 20):
+        replies = together(world, *uploads[n : n + 20])
+        for one, reply in zip(uploads[n:], replies, strict=False):
+            accepted += 200 == (reply or take(world.intake, *one)()).status
+
+    assert accepted == world.accepted
+    assert 0.9 * world.spool.limit_bytes < world.spool.used_bytes <= world.spool.limit_bytes
+    world.close()
+
+
+def test_a_large_upload_that_comes_first_is_not_read_twice(world: World) -> None:
+    """It would be taken alone, and all that was done to it here done once more."""
+    large, small = native(world, [{"id": "a", "x": "y" * 60_000}]), native(world, [{"id": "b"}])
+    world.spool.limit_bytes = 200_000
+
+    assert [200, None] == [reply and reply.status for reply in together(world, large, small)]
+    assert [200, None] == [reply and reply.status for reply in together(world, small, large)]
