@@ -40,6 +40,13 @@ def send_together(clients: list[Client], requests: list[bytes]) -> None:
         client.send(request)
 
 
+def spin(seconds: float) -> None:
+    """Keep the loop busy, as serving does."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
 def statuses(clients: list[Client]) -> list[int]:
     return [client.must_reply().status for client in clients]
 
@@ -69,6 +76,7 @@ def test_uploads_that_come_together_are_served_together_and_answered_each_by_its
     assert {str(n): reply.json["receipt"] for n, reply in enumerate(replies)} == receipts
     assert {(200, "keep-alive")} == {(reply.status, reply.headers["connection"]) for reply in replies}
     assert 8 == hall.worker.requests == len(hall.roster.waiting(Place.IDLE))
+    assert [len(b'{"id": "0"}')] * 8 == [told["bytes"] for told in hall.world.signals.named("upload_accepted")]
 
 
 def test_uploads_of_a_tenant_that_come_together_share_a_frame(hall: Hall) -> None:
@@ -93,17 +101,18 @@ def test_each_that_comes_with_others_gets_what_is_due_to_it(hall: Hall) -> None:
             one("good"),
             upload(b'{"id":'),
             cut[:-9],
-            one("first") + one("second"),
+            upload(b'{"id":"first"}\n{"id":"beside"}\n', "Content-Type: application/x-ndjson") + one("second"),
             one("seen", key="once-key"),
             one("seen", key="once-key"),
             one("no", key="what"),
         ],
     )
 
-    assert [200, 400, 200, 200, 200, 200, 401] == statuses([good, bad, two, two, known, again, unknown])
+    assert [200, 400, 200, 200, 401] == statuses([good, bad, known, again, unknown])
+    assert [2, 1] == [two.must_reply().json["accepted"] for _ in range(2)]
     assert half.is_silent()
     assert 200 == half.send(cut[-9:]).must_reply().status
-    assert sorted(["good", "half", "first", "second", "seen"]) == sorted(kept(hall))
+    assert sorted(["good", "half", "first", "beside", "second", "seen"]) == sorted(kept(hall))
     assert 8 == hall.worker.requests
 
 
@@ -176,6 +185,26 @@ def test_an_upload_that_finds_no_room_is_not_for_the_lobby(root: Path) -> None:
     hall.close()
 
 
+def test_one_that_has_to_be_taken_alone_has_had_its_turn_with_the_others(hall: Hall) -> None:
+    """Sent to the end of the queue, or judged by the lag anew, it would pay for what it is."""
+    clients = hall.connect_many(80)
+
+    def lag() -> None:
+        hall.hot.before = None
+        for _ in range(2):
+            hall.turns.note_loop_lag(60.0)
+        spin(0.02)
+
+    hall.hot.before = lag
+    send_together(clients, [one(f"{n}", *(() if n else ("Collector-Ack: spool",))) for n in range(80)])
+    assert 200 == clients[0].must_reply().status
+    hall.turns.note_loop_lag(0.0)
+    assert [200] * 79 == statuses(clients[1:])
+    order = kept(hall)
+
+    assert order.index("0") < order.index("79")
+
+
 # -- clients that are no help ------------------------------------------------------------------------------
 
 
@@ -186,9 +215,7 @@ def test_an_upload_whose_client_leaves_while_it_waits_for_its_turn_is_kept(hall:
     def leave() -> None:
         hall.hot.before = None
         # More than a slice: the others wait for the next one.
-        until = time.monotonic() + 0.02
-        while time.monotonic() < until:
-            pass
+        spin(0.02)
         clients[-1].reset()
         clients[-2].sock.close()
 
@@ -199,6 +226,39 @@ def test_an_upload_whose_client_leaves_while_it_waits_for_its_turn_is_kept(hall:
     assert {str(n): 1 for n in range(80)} == Counter(kept(hall))
     hall.turn()
     assert 78 == len(hall.roster)
+
+
+def test_a_client_that_breaks_off_with_its_answer_unread_disturbs_nobody(hall: Hall) -> None:
+    """The look at its connection fails; those behind it have come with the same look."""
+    clients = hall.connect_many(5)
+    send_together(clients[:3], [one(f"{n}") for n in range(3)])
+    hall.turn()
+    for client in clients[:3]:
+        client.sock.close()
+    send_together(clients[3:], [one("3"), one("4")])
+
+    assert [200, 200] == statuses(clients[3:])
+    hall.turn()
+    assert 2 == len(hall.roster)
+
+
+def test_an_answer_does_not_overtake_one_that_is_made_alone(hall: Hall) -> None:
+    """A client takes the first that comes for the one to its first request."""
+    go = Event()
+
+    def rest() -> None:
+        hall.hot.before = None
+        go.wait()
+
+    hall.hot.before = rest
+    client = hall.connect()
+    client.send(one("first", key="what"))
+    hall.turn()
+    client.send(one("second"))
+    hall.turn()
+    go.set()
+
+    assert [401, 200] == statuses([client, client])
 
 
 def test_a_client_that_ends_its_half_after_its_upload_is_answered(hall: Hall) -> None:
@@ -468,6 +528,18 @@ def test_in_a_mixed_crowd_everyone_gets_his_own_answer(tmp_path: Path) -> None:
         server.settled()
         ours = [event["id"] for event in server.events() if not event["id"].startswith("before")]
         assert Counter(["sink", "half", *(f"plain{n}" for n in range(9))]) == Counter(ours)
+
+
+@pytest.mark.parametrize("field", ["X-Bare: a\nContent-Length: 3", "X-Folded: a\r\n b", "X-Bare: a\nX: b"])
+def test_a_head_of_two_meanings_is_not_for_the_lobby(tmp_path: Path, field: str) -> None:
+    """It comes whole and alone, and is as doubtful as in front of another."""
+    with Server(tmp_path) as server:
+        with server.link() as link:
+            assert 200 == link.send(one("before")).must_reply().status
+            assert 400 == link.send(one("odd", field)).must_reply().status
+            assert link.reply() is None
+        server.settled()
+        assert ["before"] == [event["id"] for event in server.events()]
 
 
 def test_a_health_check_is_answered_amid_uploads_without_end(tmp_path: Path) -> None:
