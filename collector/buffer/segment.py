@@ -107,10 +107,10 @@ class Contents(msgspec.Struct, frozen=True):
 class _Draft:
     """A frame that is to be written: events `first` to `last` (exclusive) of a partition, in `size` bytes."""
 
-    __slots__ = ("_accepted", "_payloads", "_received_us", "first", "hour", "last", "size", "tenant_id")
+    __slots__ = ("_accepted", "_payloads", "_received_us", "first", "last", "size", "tenant_id")
 
     def __init__(self, partition: Partition, first: int, received_us: int) -> None:
-        self.tenant_id, self.hour = partition
+        self.tenant_id = partition[0]
         self.first = self.last = first
         self.size = 0
         self._received_us = received_us
@@ -184,11 +184,12 @@ class Segment:
         Write uploads in one `write()`, whole or not at all; raises SpoolFull or SpoolBroken.
 
         `accepted` are the running counts of their tenants, each with its own events. Returns where the events of each
-        frame lie, and how many bytes each tenant takes. Uploads of a partition share frames: to read one back costs
+        upload lie, and how many bytes each tenant takes. Uploads of a partition share frames: to read one back costs
         7 µs, whatever is in it (measured).
         """
         drafts: dict[Partition, _Draft] = {}
         frames: list[_Draft] = []
+        spans: list[Span] = []
         for upload, running in zip(uploads, accepted, strict=True):
             partition = (upload.tenant_id, upload.received_us // frames_.US_PER_HOUR)
             draft = drafts.get(partition)
@@ -196,6 +197,7 @@ class Segment:
                 first = draft.last if draft is not None else self.counts.get(partition, 0)
                 draft = drafts[partition] = _Draft(partition, first, upload.received_us)
                 frames.append(draft)
+            spans.append(Span(*partition, draft.last, draft.last + upload.events))
             draft.add(upload, running)
         parts: list[bytes] = []
         grown: dict[str, int] = {}
@@ -209,7 +211,7 @@ class Segment:
             self.counts[partition] = draft.last
         for tenant_id, size in grown.items():
             self.sizes[tenant_id] = self.sizes.get(tenant_id, 0) + size
-        return [Span(draft.tenant_id, draft.hour, draft.first, draft.last) for draft in frames], grown
+        return spans, grown
 
     def _write(self, data: bytes) -> None:
         try:

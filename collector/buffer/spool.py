@@ -150,13 +150,11 @@ class Spool:
 
         `wanted` says that the answer waits for the sink. Raises SpoolFull or SpoolBroken; then nothing was kept.
         """
-        segment, (span,) = self.append_all(route, (Lines(tenant_id, payload, events, received_us),))
-        if wanted:
-            segment.wanted = True
+        segment, (span,) = self.append_all(route, (Lines(tenant_id, payload, events, received_us),), wanted=wanted)
         return segment, span
 
-    def append_all(self, route: str, uploads: Sequence[Lines]) -> tuple[Segment, list[Span]]:
-        """Keep the lines of several uploads, all or none; else as `append`. The spans are those of their frames."""
+    def append_all(self, route: str, uploads: Sequence[Lines], *, wanted: bool) -> tuple[Segment, list[Span]]:
+        """Keep the lines of several uploads, all or none; else as `append`. Returns a span for each."""
         own, segment = self._own, self._open.get(route)
         if own is None or segment is None or self.trouble:
             segment, own = self.open_segment(route), self.mine()
@@ -172,6 +170,8 @@ class Spool:
         for tenant_id, size in grown.items():
             self.used_bytes += size
             used_by[tenant_id] = used_by.get(tenant_id, 0) + size
+        if wanted:
+            segment.wanted = True
         if self.trouble:
             self._recover()
         if segment.size >= self.bounds.segment_bytes:

@@ -23,7 +23,7 @@ from collector.receiver.addresses import remote_ip
 from collector.receiver.answers import STATUS_TEXTS, fields_of
 from collector.receiver.body import BodyRoom
 from collector.receiver.intake import Intake, refuse
-from collector.receiver.together import take_together
+from collector.receiver.together import Taken, take_together
 from collector.receiver.upload import take
 
 #: Fields that change what a request is, or that Flask's door reads in a way of its own.
@@ -139,7 +139,7 @@ class HotDoor:
             return lambda: reply
         return take(self._intake, hot.protocol, self._request(hot, body, peer))
 
-    def serve_together(self, uploads: Sequence[tuple[Hot, bytes, str]]) -> list[Reply | None]:
+    def serve_together(self, uploads: Sequence[tuple[Hot, bytes, str]]) -> list[Taken]:
         """Take several uploads, each with its body and its peer; None is for one that has to be served alone."""
         requests = [(hot.protocol, self._request(hot, body, peer)) for hot, body, peer in uploads]
         return take_together(self._intake, requests)

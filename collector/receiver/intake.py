@@ -25,7 +25,7 @@ from collector.receiver.lines import LINE_OVERHEAD_BYTES
 from collector.receiver.unpacking import unpack
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.signals import Signals
-from collector.tenant import Tenant
+from collector.tenant import Ack, Tenant
 from collector.uuid7 import Uuid7
 
 #: How many such bodies may be held at once: with 16 MiB each, half of what a worker may have.
@@ -88,6 +88,19 @@ def count_rejected(intake: Intake, protocol: Protocol, tenant: Tenant, rejected:
     """Count the events of an upload that were not taken, while others may have been."""
     for code, times in Counter(rejection.code for rejection in rejected).items():
         intake.signals.events_rejected(tenant.id, protocol.name, code, times)
+
+
+def wanted_ack(request: Request, tenant: Tenant) -> Ack:
+    """Return what the answer is to promise; raises BadUpload for a wish that nobody understands."""
+    named = request.headers.get("collector-ack")
+    if named is None:
+        return tenant.ack
+    try:
+        return Ack(named.strip().lower())
+    except ValueError:
+        raise BadUpload(
+            Reason.MALFORMED, "the header Collector-Ack must be 'spool' or 'sink'", "leave it out for the tenant's own"
+        ) from None
 
 
 def window_s_of(protocol: Protocol, tenant: Tenant) -> float:

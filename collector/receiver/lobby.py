@@ -18,11 +18,13 @@ import msgspec
 from gevent import get_hub, getcurrent, monkey
 
 from collector.errors import BadUpload
+from collector.protocols.base import Reply
 from collector.receiver.body import Place as BodyPlace
 from collector.receiver.heads import has_odd_lines
 from collector.receiver.hot import HeadLimits, Hot, HotDoor
 from collector.receiver.outbox import Out
 from collector.receiver.roster import Place, Roster
+from collector.receiver.together import Later
 from collector.receiver.turns import Turns
 
 #: How much is read of a connection at once. A larger request is not for the lobby.
@@ -200,20 +202,41 @@ class Lobby:
 
     def _answer(self, group: Sequence[Arrival]) -> None:
         hot, worker = self._hot, self._worker
-        replies = hot.serve_together([(one.hot, one.data[one.begin :], one.guest.peer) for one in group])
-        answers: list[tuple[Arrival, bytes, bool]] = []
-        for one, reply in zip(group, replies, strict=True):
-            if reply is None:
+        uploads = hot.serve_together([(one.hot, one.data[one.begin :], one.guest.peer) for one in group])
+        answers: list[tuple[Guest, bytes, bool]] = []
+        later: dict[tuple[str, str], list[tuple[Guest, Hot, Later]]] = {}
+        for one, taken in zip(group, uploads, strict=True):
+            if taken is None:
                 self._hand_over(one.guest, Visit(one.data, one.hot))
                 continue
             worker.count_request()
-            closes = one.hot.closes or worker.is_leaving
-            answers.append((one, hot.render(reply, one.hot, closes=closes), closes))
-        for one, answer, closes in answers:
-            guest = one.guest
-            guest.out.pay(answer)
-            if closes:
-                self._hand_over(guest, Visit(b""))
+            if isinstance(taken, Later):
+                later.setdefault(taken.fate, []).append((one.guest, one.hot, taken))
             else:
-                guest.is_waiting = True
-                self._know(guest)
+                answers.append((one.guest, *self._render(taken, one.hot)))
+        for answer in answers:
+            self._pay(*answer)
+        for waiting in later.values():
+            gevent.spawn(self._answer_later, waiting)
+
+    def _answer_later(self, waiting: Sequence[tuple[Guest, Hot, Later]]) -> None:
+        """Answer uploads that wait for the same segment: one wait is enough where all meet their fate together."""
+        for guest, hot, later in waiting:
+            try:
+                self._pay(guest, *self._render(later.answer(), hot))
+            except Exception:
+                self._worker.log.exception("an upload that waited for its sink failed")
+                self._hand_over(guest, Visit(b""))
+
+    def _render(self, reply: Reply, hot: Hot) -> tuple[bytes, bool]:
+        """Return the answer's bytes, and whether it ends its connection."""
+        closes = hot.closes or self._worker.is_leaving
+        return self._hot.render(reply, hot, closes=closes), closes
+
+    def _pay(self, guest: Guest, answer: bytes, closes: bool) -> None:
+        guest.out.pay(answer)
+        if closes:
+            self._hand_over(guest, Visit(b""))
+        else:
+            guest.is_waiting = True
+            self._know(guest)

@@ -5,14 +5,17 @@ A step that is done again and again finds its code and its data in the processor
 half of the time of each went into fetching them anew: 88 µs, where it was 44 with each step repeated by itself
 (measured). And all of them go to the spool in one write.
 
-Only plain ones are taken like this: uploads that can be read, of a known tenant within its rate, whose answer waits for
-nothing. Each of the others is for `upload.take`, from the beginning: nothing has happened to it here.
+Only plain ones are taken like this: uploads that can be read, of a known tenant within its rate, none of whose events
+may have come before. Each of the others is for `upload.take`, from the beginning: nothing has happened to it here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import msgspec
+
+from collector.buffer.segment import Ticket
 from collector.event import Lines
 from collector.outcome import ADMITTED, Verdict
 from collector.protocols.base import Decoded, Protocol, Reply, Request, Result
@@ -25,10 +28,12 @@ from collector.receiver.intake import (
     refuse,
     unpacked,
     verdict_on,
+    wanted_ack,
     window_s_of,
 )
 from collector.receiver.lines import LINE_OVERHEAD_BYTES, lines
 from collector.receiver.unpacking import is_heavy
+from collector.receiver.waiting import confirm, wait_later
 from collector.tenant import Ack, Tenant
 
 #: What the lines of a group may take, in bytes, and the part of the spool's room, as 1 of so many: each of the group is
@@ -37,31 +42,47 @@ from collector.tenant import Ack, Tenant
 _MOST_BYTES, _ROOM = 1024 * 1024, 16
 
 
+class Later(msgspec.Struct):
+    """
+    An answer that waits for the sink, and holds nothing of the upload.
+
+    Those with the same `fate` are of one tenant, and wait for the same segment.
+    """
+
+    fate: tuple[str, str]
+    answer: Callable[[], Reply]
+
+
+#: What becomes of an upload; nothing, if it has to be taken alone.
+Taken = Reply | Later | None
+
+
 class _Plain:
     """One of them, as far as it has come: `place` is its place among the others."""
 
-    __slots__ = ("decoded", "lines", "place", "protocol", "receipt", "request", "size", "tenant")
+    __slots__ = ("ack", "decoded", "lines", "place", "protocol", "receipt", "request", "size", "tenant")
 
     decoded: Decoded
     size: int
     receipt: str
     lines: Lines
 
-    def __init__(self, place: int, protocol: Protocol, request: Request, tenant: Tenant) -> None:
+    def __init__(self, place: int, protocol: Protocol, request: Request, tenant: Tenant, ack: Ack) -> None:
         self.place = place
         self.protocol = protocol
         self.request = request
         self.tenant = tenant
+        self.ack = ack
 
 
-def take_together(intake: Intake, uploads: Sequence[tuple[Protocol, Request]]) -> list[Reply | None]:
+def take_together(intake: Intake, uploads: Sequence[tuple[Protocol, Request]]) -> list[Taken]:
     """
     Take the plain ones of some uploads, and return the answers, which are true when this returns.
 
-    None is for one that has to be taken alone. Nothing here waits but for the file system.
+    None is for an upload that has to be taken alone. Nothing here waits but for the file system.
     """
     started = intake.clock.monotonic()
-    replies: list[Reply | None] = [None] * len(uploads)
+    replies: list[Taken] = [None] * len(uploads)
     known = _known(intake, uploads)
     read = _read(intake, known)
     admitted = [one for one in read if _is_admitted(intake, one)]
@@ -78,17 +99,25 @@ def take_together(intake: Intake, uploads: Sequence[tuple[Protocol, Request]]) -
             else:
                 replies[one.place] = _answer(intake, one)
     for route, kept in routes.items():
+        is_wanted = any(one.ack is Ack.SINK for one in kept)
         try:
-            intake.spool.append_all(route, [one.lines for one in kept])
+            segment, spans = intake.spool.append_all(route, [one.lines for one in kept], wanted=is_wanted)
         except Exception as error:  # noqa: BLE001 - as above
             for one in kept:
                 replies[one.place] = _failed(intake, one, error)
-        else:
-            for one in kept:
+            continue
+        for one, span in zip(kept, spans, strict=True):
+            if one.ack is Ack.SINK:
+                later = _answer_later(intake, one, segment.ticket(span), started)
+                replies[one.place] = Later((segment.name, one.tenant.id), later)
+            else:
                 replies[one.place] = _answer(intake, one)
+        if is_wanted:
+            intake.wake_flusher()
     took_s = intake.clock.monotonic() - started
     for one in admitted:
-        intake.metrics.observe("collector_request_seconds", (one.protocol.name,), took_s)
+        if isinstance(replies[one.place], Reply):
+            intake.metrics.observe("collector_request_seconds", (one.protocol.name,), took_s)
     return replies
 
 
@@ -97,14 +126,15 @@ def _known(intake: Intake, uploads: Sequence[tuple[Protocol, Request]]) -> list[
     authenticate, foresee, known = intake.tenants().authenticate, intake.gate.foresee, []
     for place, (protocol, request) in enumerate(uploads):
         try:
-            if protocol.key_in_body or "collector-ack" in request.headers or is_heavy(request):
+            if protocol.key_in_body or is_heavy(request):
                 continue
             credentials = protocol.credentials(request)
             tenant = authenticate(credentials.key, credentials.account)
-            if isinstance(tenant, Verdict) or tenant.ack is not Ack.SPOOL or window_s_of(protocol, tenant):
+            if isinstance(tenant, Verdict) or window_s_of(protocol, tenant):
                 continue
+            ack = wanted_ack(request, tenant)
             if foresee(tenant) is ADMITTED:
-                known.append(_Plain(place, protocol, request, tenant))
+                known.append(_Plain(place, protocol, request, tenant, ack))
         except Exception:  # noqa: BLE001, S112 - taken alone, it fails again and is told why
             continue
     return known
@@ -155,9 +185,22 @@ def _answer(intake: Intake, one: _Plain) -> Reply:
     try:
         if count:
             intake.signals.upload_accepted(one.tenant.id, one.protocol.name, count, one.size)
-        return one.protocol.render(Result(count, one.decoded.rejected, Ack.SPOOL, one.receipt), one.decoded)
+        return one.protocol.render(Result(count, one.decoded.rejected, one.ack, one.receipt), one.decoded)
     except Exception as error:  # noqa: BLE001 - as in upload.take
         return _failed(intake, one, error)
+
+
+def _answer_later(intake: Intake, one: _Plain, ticket: Ticket, started: float) -> Callable[[], Reply]:
+    """Return what waits for the sink and answers, and holds nothing of the upload."""
+    protocol = one.protocol
+    kept = wait_later(intake, one.tenant, one.receipt, one.decoded, one.size, one.decoded.events, ticket)
+
+    def answer() -> Reply:
+        reply = confirm(intake, protocol, kept)
+        intake.metrics.observe("collector_request_seconds", (protocol.name,), intake.clock.monotonic() - started)
+        return reply
+
+    return answer
 
 
 def _failed(intake: Intake, one: _Plain, error: Exception) -> Reply:

@@ -11,7 +11,7 @@ from typing import Any
 import gevent
 from gevent import socket
 
-from collector.protocols.base import Protocol, Reply
+from collector.protocols.base import Protocol
 from collector.protocols.native import Native
 from collector.receiver.answers import cors
 from collector.receiver.body import BodyRoom
@@ -24,6 +24,7 @@ from collector.receiver.outbox import Outbox
 from collector.receiver.roster import Place, Roster
 from collector.receiver.runtime import Times
 from collector.receiver.shed import Shedder
+from collector.receiver.together import Taken
 from collector.receiver.turns import Turns
 from tests.receiver.world import World
 from tests.server import Link
@@ -58,7 +59,7 @@ class WatchedDoor(HotDoor):
     groups: list[int]
     before: Callable[[], object] | None = None
 
-    def serve_together(self, uploads: Sequence[tuple[Hot, bytes, str]]) -> list[Reply | None]:
+    def serve_together(self, uploads: Sequence[tuple[Hot, bytes, str]]) -> list[Taken]:
         """Take note, and serve."""
         self.groups.append(len(uploads))
         if self.before is not None:

@@ -25,7 +25,7 @@ from collector.protocols.base import Protocol, Reply, Request
 from collector.protocols.clevertap import Clevertap
 from collector.protocols.native import Native
 from collector.receiver.lines import lines
-from collector.receiver.together import take_together
+from collector.receiver.together import Later, Taken, take_together
 from collector.receiver.upload import take
 from tests.receiver.world import TENANTS, World, fields, tenant
 
@@ -48,14 +48,22 @@ def native(world: World, body: object, *, key: str = "dev", remote: str = "192.0
     return Native(), world.request(body, key=key, remote=remote, **headers)
 
 
-def together(world: World, *uploads: Upload) -> list[Reply | None]:
+def together(world: World, *uploads: Upload) -> list[Taken]:
     return take_together(world.intake, uploads)
+
+
+def answer_of(taken: Reply | Later) -> Callable[[], Reply]:
+    return taken.answer if isinstance(taken, Later) else lambda: taken
+
+
+def status_of(taken: Taken) -> int | None:
+    return taken.status if isinstance(taken, Reply) else None
 
 
 def answered(world: World, *uploads: Upload) -> list[Reply]:
     """Take uploads together that are all plain."""
     replies = together(world, *uploads)
-    plain = [reply for reply in replies if reply is not None]
+    plain = [reply for reply in replies if isinstance(reply, Reply)]
     assert len(uploads) == len(plain)
     return plain
 
@@ -162,7 +170,7 @@ def test_together_is_as_each_alone(plan: list[Plan]) -> None:
         replies = together(world, *uploads)
         alone[:] = [n for n, reply in enumerate(replies) if reply is None]
         rest = {n: take(world.intake, *uploads[n]) for n in alone}
-        return [rest[n] if reply is None else lambda reply=reply: reply for n, reply in enumerate(replies)]  # type: ignore[misc]
+        return [rest[n] if reply is None else answer_of(reply) for n, reply in enumerate(replies)]
 
     def take_each(world: World, uploads: list[Upload]) -> list[Callable[[], Reply]]:
         # Whoever has to be taken alone comes after the others.
@@ -186,7 +194,7 @@ def test_the_plain_ones_are_taken_whatever_comes_with_them(world: World) -> None
     replies = together(
         world,
         native(world, [{"id": "a"}]),
-        native(world, [{"id": "b"}], key="careful"),
+        native(world, [{"id": "b"}], key="once"),
         native(world, gzip.compress(b'{"id":"c"}'), content_encoding="gzip"),
         native(world, b'{"id":'),
         native(world, [{"id": "d"}, 7], key="private"),
@@ -195,7 +203,7 @@ def test_the_plain_ones_are_taken_whatever_comes_with_them(world: World) -> None
         native(world, [{"id": "f"}], key="twice"),
     )
 
-    assert [200, None, 200, None, 200, 200, 200, 200] == [reply and reply.status for reply in replies]
+    assert [200, None, 200, None, 200, 200, 200, 200] == [status_of(reply) for reply in replies]
     assert ["a", "c", "d", "e", "f"] == [json.loads(line)["id"] for line in world.deliver()]
 
 
@@ -320,10 +328,10 @@ def test_an_append_that_fails_at_one_route_is_told_to_those_of_that_route(
     world = World(root, tenants=(*TENANTS, tenant("apart", route="apart")))
     real = world.spool.append_all
 
-    def append_all(route: str, uploads: Any) -> Any:
+    def append_all(route: str, uploads: Any, *, wanted: bool) -> Any:
         if route == "apart":
             raise RuntimeError("a defect")
-        return real(route, uploads)
+        return real(route, uploads, wanted=wanted)
 
     monkeypatch.setattr(world.spool, "append_all", append_all)
     replies = answered(world, *(native(world, [{"id": key}], key=key) for key in ("dev", "apart", "private")))
@@ -368,7 +376,7 @@ def test_what_fails_before_anything_has_happened_is_taken_alone(world: World, st
     uploads = [native(world, [{"id": "a"}]), (Broken(), world.request([{"id": "b"}])), native(world, [{"id": "c"}])]
     replies = together(world, *uploads)
 
-    assert [200, None, 200] == [reply and reply.status for reply in replies]
+    assert [200, None, 200] == [status_of(reply) for reply in replies]
     assert not world.signals.named("internal_error")
     assert is_internal(take(world.intake, *uploads[1])())
 
@@ -386,7 +394,7 @@ def test_a_tenant_whose_meter_can_not_be_had_holds_up_nobody_else(root: Path, mo
     replies = together(world, *uploads)
     alone = take(world.intake, *uploads[1])()
 
-    assert [200, None, 200] == [reply and reply.status for reply in replies]
+    assert [200, None, 200] == [status_of(reply) for reply in replies]
     assert (503, "backpressure") == (alone.status, fields(alone)["error"])
     assert ["dev", "private"] == [json.loads(line)["id"] for line in world.deliver()]
     world.close()
@@ -398,9 +406,7 @@ def test_a_tenant_whose_meter_can_not_be_had_holds_up_nobody_else(root: Path, mo
 @pytest.mark.parametrize(
     ("key", "body", "headers_"),
     [
-        ("careful", [{"id": "a"}], {}),
-        ("dev", [{"id": "a"}], {"collector_ack": "sink"}),
-        ("dev", [{"id": "a"}], {"collector_ack": "spool"}),
+        ("dev", [{"id": "a"}], {"collector_ack": "both"}),
         ("once", [{"id": "a"}], {}),
         ("sure", [{"id": "a"}], {}),
         ("dev", HEAVY, {"content_encoding": "gzip"}),
@@ -438,9 +444,53 @@ def test_one_over_its_rate_is_refused_alone_and_not_charged(world: World) -> Non
     replies = together(world, *uploads)
     alone = [take(world.intake, *one)() for one, reply in zip(uploads, replies, strict=True) if reply is None]
 
-    assert [200, None, None] == [reply and reply.status for reply in replies]
+    assert [200, None, None] == [status_of(reply) for reply in replies]
     assert [(429, "1")] * 2 == [(reply.status, dict(reply.headers)["Retry-After"]) for reply in alone]
     assert 2 == world.accepted
+
+
+# -- those that wait for their sink ------------------------------------------------------------------------
+
+
+def test_uploads_that_wait_for_the_sink_are_kept_in_one_write_and_answered_when_it_has_them(world: World) -> None:
+    """To wait costs a device time, and must not cost the server a file for each."""
+    uploads = [native(world, [{"id": f"{n}"}], key="careful") for n in range(3)]
+    taken = together(world, *uploads)
+    waiting = [one for one in taken if isinstance(one, Later)]
+    before = len(world.sink.objects)
+    world.deliver()
+    replies = [one.answer() for one in waiting]
+
+    assert (3, 1, 0) == (len(waiting), len({one.fate for one in waiting}), before)
+    assert ["sink"] * 3 == [json.loads(reply.body)["ack"] for reply in replies]
+    assert [200] * 3 == [reply.status for reply in replies]
+    assert 1 == len(world.sink.objects)
+
+
+def test_what_waits_longest_costs_those_behind_it_none_of_their_own_time(root: Path) -> None:
+    """They are asked one after the other, and each would else wait for as long as the one before it did, and more."""
+    world = World(root, ack_timeout_s=0.3)
+    taken = together(world, *(native(world, [{"id": f"{n}"}], key="careful") for n in range(2)))
+    first, second = (one for one in taken if isinstance(one, Later))
+    statuses = [first.answer().status]
+    world.clock.advance(0.3)
+    statuses.append(second.answer().status)
+
+    assert [503, 503] == statuses
+    assert 2 == len(world.signals.named("upload_unconfirmed"))
+    world.close()
+
+
+def test_different_tenants_do_not_wait_for_each_other(world: World) -> None:
+    """A batch of one that its sink refuses for a while must not hold up the answers of others."""
+    taken = together(
+        world,
+        native(world, [{"id": "a"}], key="careful"),
+        native(world, [{"id": "b"}], key="dev", collector_ack="sink"),
+    )
+
+    assert 2 == len({one.fate for one in taken if isinstance(one, Later)})
+    world.deliver()
 
 
 # -- bounds ------------------------------------------------------------------------------------------------
@@ -460,7 +510,7 @@ def test_small_bodies_that_become_large_ones_are_not_all_held_at_once(world: Wor
         tracemalloc.stop()
 
     assert len(packed) < 6500
-    assert {None, 200} == {reply and reply.status for reply in replies}
+    assert {None, 200} == {status_of(reply) for reply in replies}
     assert held < 8 * len(events)
 
 
@@ -473,7 +523,7 @@ def test_a_group_takes_no_more_room_than_there_is(root: Path, size: int) -> None
     for n in range(0, len(uploads), 20):
         replies = together(world, *uploads[n : n + 20])
         for one, reply in zip(uploads[n:], replies, strict=False):
-            accepted += 200 == (reply or take(world.intake, *one)()).status
+            accepted += 200 == (status_of(reply) or take(world.intake, *one)().status)
 
     assert accepted == world.accepted
     assert 0.9 * world.spool.limit_bytes < world.spool.used_bytes <= world.spool.limit_bytes
@@ -485,5 +535,5 @@ def test_a_large_upload_that_comes_first_is_not_read_twice(world: World) -> None
     large, small = native(world, [{"id": "a", "x": "y" * 60_000}]), native(world, [{"id": "b"}])
     world.spool.limit_bytes = 200_000
 
-    assert [200, None] == [reply and reply.status for reply in together(world, large, small)]
-    assert [200, None] == [reply and reply.status for reply in together(world, small, large)]
+    assert [200, None] == [status_of(one) for one in together(world, large, small)]
+    assert [200, None] == [status_of(one) for one in together(world, small, large)]
