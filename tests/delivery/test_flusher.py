@@ -7,13 +7,15 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from collector.buffer.room import Bounds
 from collector.buffer.spool import Spool
-from collector.delivery.flusher import Flusher
+from collector.delivery.flusher import Flusher, Write
+from collector.delivery.job import Answer
 from collector.delivery.retry import Backoff
 from collector.outcome import Outcome
 from collector.sinks.base import Limits, Sink
@@ -44,6 +46,8 @@ class World:
         self.spawned: list[Callable[[], None]] = []
         self.sinks = sinks
         self.is_held_back = False
+        #: How each job of a sink that blocks left the hub.
+        self.offloaded: list[str] = []
         self.flusher = Flusher(
             self.spool,
             self.sinks,
@@ -55,12 +59,19 @@ class World:
             rescues=dict.fromkeys(sinks, rescue) if rescue else {},
             rescue_after_s=rescue_after_s,
             spawn=self.spawn,
+            offload=partial(self.offload, "at once"),
+            offload_quietly=partial(self.offload, "quietly"),
             breathe=self.breathe,
         )
 
     def breathe(self) -> None:
         """Let the other greenlet, the one that drains, have its turn in the middle of a read."""
         self.flusher.tick()
+
+    def offload(self, how: str, write: Write) -> list[Answer]:
+        """Take note, and write here."""
+        self.offloaded.append(how)
+        return write()
 
     def spawn(self, run: Callable[[], None]) -> None:
         if self.is_held_back:
@@ -364,3 +375,49 @@ def test_a_drain_sends_everything_on_and_ends_in_time_if_it_can_not(world: World
     assert not world.flusher.drain(5.0)
     assert sum(waited) < 6.0
     assert 1 == world.total["pending"]
+
+
+# -- how a job leaves the hub ------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="blocking")
+def _blocking(root: Path, clock: FakeClock, signals: RecordingSignals, sink: ScriptedSink) -> World:
+    sink.blocking = True
+    return World(root, clock, signals, default=sink)
+
+
+def test_a_segment_that_nobody_waits_for_lets_uploads_go_first(blocking: World) -> None:
+    """On one core a batch would take it from an upload that somebody does wait for."""
+    for n in range(3):
+        blocking.put(b"%d" % n)
+        blocking.tick(1.0)
+
+    assert ["quietly"] * 3 == blocking.offloaded
+
+
+def test_a_segment_that_an_upload_waits_for_lets_nobody_go_first(blocking: World) -> None:
+    """Its device has no answer before the sink has it."""
+    blocking.put(b"1", wanted=True)
+    blocking.tick()
+    blocking.put(b"2")
+    blocking.tick(1.0)
+
+    assert ["at once", "quietly"] == blocking.offloaded
+
+
+def test_while_others_wait_behind_it_no_segment_lets_uploads_go_first(blocking: World) -> None:
+    """A sink that is behind would fall behind for good, and the spool fill up."""
+    for n in range(4):
+        blocking.put(b"%d" % n)
+        blocking.spool.seal_all()
+    blocking.tick(1.0)
+
+    assert ["at once"] * 3 + ["quietly"] == blocking.offloaded
+
+
+def test_a_sink_that_does_not_block_is_written_to_where_it_is(world: World, sink: ScriptedSink) -> None:
+    """A thread's round trip would cost more than its write."""
+    world.put(b"1", wanted=True)
+    world.tick(1.0)
+
+    assert ([[b"1"]], []) == ([batch.lines() for batch in sink.written], world.offloaded)

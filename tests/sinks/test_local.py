@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from collector.errors import SinkError, TransientSinkError
 from collector.event import Batch, Span
 from collector.sinks import local
+from collector.sinks.files import compress
 from collector.sinks.local import LocalSink
 from tests.fakes import HOUR, FakeClock, batch
 
@@ -100,6 +101,25 @@ def test_an_object_is_one_frame_that_knows_its_size_and_checksum(sink: LocalSink
     assert b"" == decompressor.unused_data
     assert 2002 == parameters.content_size
     assert parameters.has_checksum
+
+
+@given(
+    pieces=st.lists(
+        st.one_of(st.binary(max_size=50), st.integers(0, 200_000).map(lambda size: b"{}\n" * (size // 3))), max_size=12
+    ),
+    as_views=st.booleans(),
+)
+def test_pieces_become_one_frame_of_all_of_them(pieces: list[bytes], as_views: bool) -> None:
+    """They lie in the spool as uploads came; the object must not show where one ended."""
+    given_: list[bytes | memoryview] = [memoryview(piece) if as_views else piece for piece in pieces]
+    frame = compress(given_, 3)
+    whole = b"".join(pieces)
+    parameters = zstandard.get_frame_parameters(frame)
+    reader = zstandard.ZstdDecompressor().decompressobj()
+
+    assert whole == reader.decompress(frame)
+    assert (b"", True) == (reader.unused_data, reader.eof)
+    assert (len(whole), True) == (parameters.content_size, parameters.has_checksum)
 
 
 def test_a_higher_level_makes_a_smaller_object(tmp_path: Path, clock: FakeClock) -> None:
@@ -501,6 +521,7 @@ import os, sys
 from pathlib import Path
 from collector.clock import SystemClock
 from collector.errors import SinkError, TransientSinkError
+from collector.sinks.files import compress
 from collector.sinks.local import LocalSink
 from tests.fakes import batch
 
@@ -535,6 +556,7 @@ import os, sys
 import gevent
 from gevent.threadpool import ThreadPool
 from collector.clock import SystemClock
+from collector.sinks.files import compress
 from collector.sinks.local import LocalSink
 from tests.fakes import batch
 
@@ -565,6 +587,7 @@ import os, subprocess, sys
 from pathlib import Path
 from collector.clock import SystemClock
 from collector.errors import TransientSinkError
+from collector.sinks.files import compress
 from collector.sinks.local import LocalSink
 from tests.fakes import batch
 
