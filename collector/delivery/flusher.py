@@ -84,7 +84,7 @@ class Flusher:
         self._wake = threading.Event()
         self._closed = False
         self._ticking = False
-        self._ending = False
+        self._draining = self._ending = False
         #: Segments with events that only their own sink may yet take: they wait for it, and their route is not behind.
         self._remains: set[str] = set()
 
@@ -117,6 +117,7 @@ class Flusher:
         there, if `to_rescue` says so. What is under way at a sink then is waited for, and is left in the spool if that
         hangs: it may have arrived, and would be in both.
         """
+        self._draining = True
         until = self._clock.monotonic() + deadline_s
         while not self._spool.is_empty and (now := self._clock.monotonic()) < until:
             is_near = until - now <= deadline_s * RESCUE_PART
@@ -252,7 +253,7 @@ class Flusher:
 
     def _is_waited_for(self, reading: Reading) -> bool:
         """Tell whether an upload waits for a segment to be delivered, or the next segment does, or the end."""
-        return reading.segment.wanted or self._closed or self._ending or any(True for _ in self._spool.sealed())
+        return reading.segment.wanted or self._draining or any(True for _ in self._spool.sealed())
 
     def _settle(self, lane: Lane, reading: Reading, answers: Sequence[jobs.Answer]) -> None:
         """Settle what a sink took of a job, at one stroke; a batch that failed, or has no true receipt, fails alone."""

@@ -421,3 +421,12 @@ def test_a_sink_that_does_not_block_is_written_to_where_it_is(world: World, sink
     world.tick(1.0)
 
     assert ([[b"1"]], []) == ([batch.lines() for batch in sink.written], world.offloaded)
+
+
+def test_in_a_drain_no_segment_lets_others_go_first(blocking: World) -> None:
+    """The end is waited for, and has a deadline: on a busy core the last segment would be left behind."""
+    blocking.wait_moves_the_clock()
+    blocking.put(b"1")
+
+    assert blocking.flusher.drain(5.0)
+    assert ["at once"] == blocking.offloaded
