@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import gevent
@@ -159,6 +160,167 @@ def test_the_worst_lag_is_told_once() -> None:
     turns.note_loop_lag(0.0)
 
     assert [0.7, 0.0] == [turns.take_worst_s(), turns.take_worst_s()]
+
+
+# -- arrivals ----------------------------------------------------------------------------------------------
+
+
+class Arrived:
+    """A request that came whole."""
+
+    def __init__(self, name: str, size: int = 100) -> None:
+        self.name = name
+        self.data = bytes(size)
+
+
+class Desk:
+    """Where arrivals are served: in groups, each of which keeps the loop busy for so long."""
+
+    def __init__(self, *, busy_s: float = 0.0) -> None:
+        self.turns = Turns()
+        self.turns.attend(self._serve)
+        self.busy_s = busy_s
+        self.served: list[list[str]] = []
+
+    def _serve(self, group: Sequence[Arrived]) -> None:
+        self.served.append([one.name for one in group])
+        spin(self.busy_s)
+
+    def come(self, *arrivals: Arrived) -> list[list[str]]:
+        """Let arrivals come by the hub; return what was served before anything else ran."""
+        at_once: list[list[str]] = []
+
+        def come() -> None:
+            before = len(self.served)
+            self.turns.come(arrivals)
+            at_once.extend(self.served[before:])
+
+        gevent.get_hub().loop.run_callback(come)
+        gevent.sleep(0)
+        return at_once
+
+    def join(self) -> None:
+        """Return when all have had their turns."""
+        for _ in range(10):
+            gevent.sleep(0.001)
+
+
+def names(count: int, size: int = 100) -> list[Arrived]:
+    return [Arrived(str(n), size) for n in range(count)]
+
+
+def test_arrivals_are_served_at_once_while_nobody_waits() -> None:
+    """A device whose worker is idle pays nothing for the queue."""
+    desk = Desk()
+
+    assert [["0", "1", "2"]] == desk.come(*names(3))
+    assert [["a"]] == desk.come(Arrived("a"))
+
+
+def test_arrivals_and_greenlets_have_their_turns_in_the_order_of_their_coming() -> None:
+    """Whoever came by the other way would else wait for all of these, or these for all of them."""
+    desk = Desk()
+    turns = desk.turns
+    hub = gevent.get_hub()
+
+    def ask(name: str) -> None:
+        turns.wait()
+        desk.served.append([name])
+
+    def come(*arrivals: str) -> None:
+        turns.come([Arrived(name) for name in arrivals])
+
+    # All of them come before the loop looks again; the first of them has its turn at once.
+    greenlets = [gevent.spawn(ask, "first"), gevent.spawn(ask, "second")]
+    hub.loop.run_callback(come, "a", "b")
+    greenlets.append(gevent.spawn(ask, "third"))
+    hub.loop.run_callback(come, "c")
+    hub.loop.run_callback(come, "d")
+    greenlets.append(gevent.spawn(ask, "fourth"))
+    gevent.joinall(greenlets, raise_error=True)
+    desk.join()
+
+    assert [["first"], ["second"], ["a", "b"], ["third"], ["c", "d"], ["fourth"]] == desk.served
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "groups"), [(100, 100, [32, 32, 32, 4]), (5, 40_000, [2, 2, 1]), (3, 100_000, [1, 1, 1])]
+)
+def test_a_group_is_bounded_in_number_and_in_bytes(count: int, size: int, groups: list[int]) -> None:
+    """Nothing interrupts it, and all of it is held at once."""
+    desk = Desk()
+    desk.come(*names(count, size))
+    desk.join()
+
+    assert groups == [len(group) for group in desk.served]
+    assert [str(n) for n in range(count)] == [name for group in desk.served for name in group]
+
+
+def test_arrivals_are_not_served_at_once_when_a_slice_is_used_up() -> None:
+    """Sockets of others have waited for as long."""
+    desk = Desk(busy_s=0.011)
+
+    assert [[str(n) for n in range(32)]] == desk.come(*names(70))
+    desk.join()
+    assert [32, 32, 6] == [len(group) for group in desk.served]
+
+
+def test_arrivals_that_come_in_a_slice_that_is_used_up_wait_for_the_next() -> None:
+    """Coming one by one must gain nothing on coming together."""
+    desk = Desk(busy_s=0.011)
+    late: list[list[str]] = []
+
+    def come() -> None:
+        desk.turns.come([Arrived("first")])
+        desk.turns.come([Arrived("second")])
+        late.extend(desk.served)
+
+    gevent.get_hub().loop.run_callback(come)
+    desk.join()
+
+    assert [["first"]] == late
+    assert [["first"], ["second"]] == desk.served
+
+
+def test_the_loop_looks_at_its_sockets_between_slices_of_arrivals() -> None:
+    """A closed loop of uploads keeps no health check waiting."""
+    desk = Desk(busy_s=LONG_S)
+    ours, theirs = socket.socketpair()
+    served_when_read: list[int] = []
+
+    def read() -> None:
+        ours.recv(1)
+        served_when_read.append(len(desk.served))
+
+    reader = gevent.spawn(read)
+    gevent.sleep(0)
+    theirs.send(b"!")
+    desk.come(*names(32 * 40))
+    reader.join()
+    ours.close()
+    theirs.close()
+    while len(desk.served) < 40:
+        gevent.sleep(0.001)
+
+    # What is served at once is a slice, and the loop may begin one more before it looks.
+    assert served_when_read[0] <= 2 * (0.01 / LONG_S + 1)
+
+
+def test_the_lag_counts_arrivals_that_wait_and_those_that_are_about_to() -> None:
+    """A burst is refused when it comes, and it comes with one look."""
+    desk = Desk(busy_s=0.011)
+    turns = desk.turns
+    alone = turns.lag_s_behind(0), turns.lag_s_behind(100)
+    desk.come(*names(532))
+    waiting = turns.lag_s, turns.lag_s_behind(500)
+
+    assert 0.0 == alone[0]
+    assert 100 * 0.0001 < alone[1]
+    assert 500 * 0.0001 < waiting[0] < waiting[1]
+    while turns.lag_s:
+        gevent.sleep(0.001)
+    assert 532 == sum(map(len, desk.served))
+    assert turns.take_worst_s() > 0.01
 
 
 def test_a_client_that_sends_many_requests_at_once_is_served_in_turn_with_the_others(tmp_path: Path) -> None:
