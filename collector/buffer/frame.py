@@ -21,12 +21,17 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from xxhash import xxh3_64, xxh3_64_intdigest
 
+from collector.event import Lines
+
 MAGIC = b"\xff\xfeC1"
 _HEAD = struct.Struct("<4sIIIQQQHxx")
 _SUM = struct.Struct("<I")
 _WHOLE_HEAD = struct.Struct(_HEAD.format + "I")
 HEAD_BYTES = _HEAD.size + _SUM.size
 US_PER_HOUR = 3_600_000_000
+#: What uploads that came together may share a frame: it is what damage to one byte can cost, beside the one upload
+#: that it costs in any case. A choice.
+SHARED_BYTES = 64 * 1024
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -77,6 +82,38 @@ def parts(
         len(tenant),
     )
     return [head, _SUM.pack(xxh3_64_intdigest(head + tenant) & 0xFFFFFFFF), tenant, *payloads]
+
+
+class Draft:
+    """A frame that is to be written: events `first` to `last` (exclusive) of a partition, in `size` bytes."""
+
+    __slots__ = ("_accepted", "_payloads", "_received_us", "first", "last", "size", "tenant_id")
+
+    def __init__(self, partition: tuple[str, int], first: int, received_us: int) -> None:
+        self.tenant_id = partition[0]
+        self.first = self.last = first
+        self.size = 0
+        self._received_us = received_us
+        self._accepted = 0
+        self._payloads: list[bytes] = []
+
+    def add(self, upload: Lines, accepted: int) -> None:
+        """Take the lines of an upload in; `accepted` is its tenant's running count, with them."""
+        self._payloads.append(upload.payload)
+        self.size += len(upload.payload)
+        self.last += upload.events
+        self._accepted = accepted
+
+    def parts(self) -> list[bytes]:
+        """Return what has to be joined."""
+        return parts(
+            self.tenant_id.encode(),
+            self._payloads,
+            events=self.last - self.first,
+            first=self.first,
+            accepted=self._accepted,
+            received_us=self._received_us,
+        )
 
 
 def frames(data: bytes | mmap.mmap) -> Iterator[Frame | Gap]:

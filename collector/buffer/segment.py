@@ -25,9 +25,6 @@ from collector.outcome import Reason
 Partition = tuple[str, int]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-#: What uploads that came together may share a frame: it is what damage to one byte can cost, beside the one upload
-#: that it costs in any case. A choice.
-_FRAME_BYTES = 64 * 1024
 #: What is looked at between two breaths: so many frames, at about 7 µs each, or so many bytes, at 0.3 ms a MiB to check
 #: their sums (measured on one slow core).
 _FRAMES_A_BREATH, _BYTES_A_BREATH = 64, 1 << 20
@@ -104,36 +101,6 @@ class Contents(msgspec.Struct, frozen=True):
         return spans
 
 
-class _Draft:
-    """A frame that is to be written: events `first` to `last` (exclusive) of a partition, in `size` bytes."""
-
-    __slots__ = ("_accepted", "_payloads", "_received_us", "first", "last", "size", "tenant_id")
-
-    def __init__(self, partition: Partition, first: int, received_us: int) -> None:
-        self.tenant_id = partition[0]
-        self.first = self.last = first
-        self.size = 0
-        self._received_us = received_us
-        self._accepted = 0
-        self._payloads: list[bytes] = []
-
-    def add(self, upload: Lines, accepted: int) -> None:
-        self._payloads.append(upload.payload)
-        self.size += len(upload.payload)
-        self.last += upload.events
-        self._accepted = accepted
-
-    def parts(self) -> list[bytes]:
-        return frames_.parts(
-            self.tenant_id.encode(),
-            self._payloads,
-            events=self.last - self.first,
-            first=self.first,
-            accepted=self._accepted,
-            received_us=self._received_us,
-        )
-
-
 class Segment:
     """
     One file of the spool.
@@ -187,15 +154,15 @@ class Segment:
         upload lie, and how many bytes each tenant takes. Uploads of a partition share frames: to read one back costs
         7 µs, whatever is in it (measured).
         """
-        drafts: dict[Partition, _Draft] = {}
-        frames: list[_Draft] = []
+        drafts: dict[Partition, frames_.Draft] = {}
+        frames: list[frames_.Draft] = []
         spans: list[Span] = []
         for upload, running in zip(uploads, accepted, strict=True):
             partition = (upload.tenant_id, upload.received_us // frames_.US_PER_HOUR)
             draft = drafts.get(partition)
-            if draft is None or draft.size + len(upload.payload) > _FRAME_BYTES:
+            if draft is None or draft.size + len(upload.payload) > frames_.SHARED_BYTES:
                 first = draft.last if draft is not None else self.counts.get(partition, 0)
-                draft = drafts[partition] = _Draft(partition, first, upload.received_us)
+                draft = drafts[partition] = frames_.Draft(partition, first, upload.received_us)
                 frames.append(draft)
             spans.append(Span(*partition, draft.last, draft.last + upload.events))
             draft.add(upload, running)

@@ -153,7 +153,7 @@ class Spool:
         segment, (span,) = self.append_all(route, (Lines(tenant_id, payload, events, received_us),), wanted=wanted)
         return segment, span
 
-    def append_all(self, route: str, uploads: Sequence[Lines], *, wanted: bool) -> tuple[Segment, list[Span]]:
+    def append_all(self, route: str, uploads: Sequence[Lines], *, wanted: bool = False) -> tuple[Segment, list[Span]]:
         """Keep the lines of several uploads, all or none; else as `append`. Returns a span for each."""
         own, segment = self._own, self._open.get(route)
         if own is None or segment is None or self.trouble:
