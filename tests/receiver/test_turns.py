@@ -13,6 +13,7 @@ from pathlib import Path
 import gevent
 import pytest
 from gevent import socket
+from gevent.hub import RawGreenlet
 
 from collector.receiver.turns import Turns
 from tests.server import Server, head, upload
@@ -214,30 +215,33 @@ def test_arrivals_are_served_at_once_while_nobody_waits() -> None:
     desk = Desk()
 
     assert [["0", "1", "2"]] == desk.come(*names(3))
+    desk.join()
     assert [["a"]] == desk.come(Arrived("a"))
 
 
 def test_arrivals_and_greenlets_have_their_turns_in_the_order_of_their_coming() -> None:
     """Whoever came by the other way would else wait for all of these, or these for all of them."""
     desk = Desk()
-    turns = desk.turns
     hub = gevent.get_hub()
 
     def ask(name: str) -> None:
-        turns.wait()
+        desk.turns.wait()
         desk.served.append([name])
 
-    def come(*arrivals: str) -> None:
-        turns.come([Arrived(name) for name in arrivals])
+    def come(*names: str) -> None:
+        desk.turns.come([Arrived(name) for name in names])
 
-    # All of them come before the loop looks again; the first of them has its turn at once.
-    greenlets = [gevent.spawn(ask, "first"), gevent.spawn(ask, "second")]
-    hub.loop.run_callback(come, "a", "b")
-    greenlets.append(gevent.spawn(ask, "third"))
-    hub.loop.run_callback(come, "c")
-    hub.loop.run_callback(come, "d")
-    greenlets.append(gevent.spawn(ask, "fourth"))
-    gevent.joinall(greenlets, raise_error=True)
+    def all_come() -> None:
+        # In one step of the loop. The first of them has its turn at once.
+        RawGreenlet(ask, hub).switch("first")
+        RawGreenlet(ask, hub).switch("second")
+        come("a", "b")
+        RawGreenlet(ask, hub).switch("third")
+        come("c")
+        come("d")
+        RawGreenlet(ask, hub).switch("fourth")
+
+    hub.loop.run_callback(all_come)
     desk.join()
 
     assert [["first"], ["second"], ["a", "b"], ["third"], ["c", "d"], ["fourth"]] == desk.served
@@ -321,6 +325,16 @@ def test_the_lag_counts_arrivals_that_wait_and_those_that_are_about_to() -> None
         gevent.sleep(0.001)
     assert 532 == sum(map(len, desk.served))
     assert turns.take_worst_s() > 0.01
+
+
+def test_an_arrival_is_expected_to_take_its_part_of_a_group_and_not_all_of_it() -> None:
+    """Taken for a turn each, few that wait would seem a long queue, and be refused."""
+    desk = Desk(busy_s=LONG_S)
+    desk.come(*names(32 * 60))
+    while len(desk.served) < 60:
+        gevent.sleep(0.001)
+
+    assert desk.turns.lag_s_behind(1) < LONG_S
 
 
 def test_a_client_that_sends_many_requests_at_once_is_served_in_turn_with_the_others(tmp_path: Path) -> None:
