@@ -71,7 +71,8 @@ ENVIRONMENT_OWNERS = {
 # Modules that stand on gevent; the rest is plain threading, which the worker patches.
 GEVENT_OWNERS = {
     "collector.bootstrap", "collector.receiver.cold", "collector.receiver.connection", "collector.receiver.door",
-    "collector.receiver.outbox", "collector.receiver.timed_body", "collector.receiver.turns",
+    "collector.receiver.lobby", "collector.receiver.outbox", "collector.receiver.threads",
+    "collector.receiver.timed_body", "collector.receiver.turns",
     "collector.receiver.worker",
 }  # fmt: skip
 

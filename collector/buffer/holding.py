@@ -117,6 +117,14 @@ class Holding:
         for segment in list(self.segments.values()):
             self.discard_if_settled(segment)
 
+    def read(self, segment: Segment, breathe: Callable[[], None]) -> Contents:
+        """Read a sealed segment, and settle as lost what should be in it; raises what `Segment.load` does."""
+        contents = segment.load(breathe)
+        if contents.tail is not None:
+            contents.corrupt.append(contents.tail.offset)
+        self.lose_missing(segment, contents)
+        return contents
+
     def lose_missing(self, segment: Segment, contents: Contents) -> None:
         """Settle as lost what should be in a segment and could not be read back."""
         for offset in contents.corrupt:

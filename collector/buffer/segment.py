@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from collector.buffer import frame as frames_
+from collector.buffer.ticket import Ticket
 from collector.errors import SpoolBroken, SpoolError, SpoolFull
 from collector.event import Lines, Span
 from collector.intervals import Intervals
@@ -28,35 +28,6 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 #: What is looked at between two breaths: so many frames, at about 7 µs each, or so many bytes, at 0.3 ms a MiB to check
 #: their sums (measured on one slow core).
 _FRAMES_A_BREATH, _BYTES_A_BREATH = 64, 1 << 20
-
-
-class Ticket:
-    """What an upload waits on whose answer promises `sink`: its events in their segment, and their fate."""
-
-    def __init__(self, span: Span) -> None:
-        self._span = span
-        self._left = len(span)
-        self._rejected: list[tuple[int, Reason]] = []
-        self._done = threading.Event()
-
-    def settle(self, span: Span, rejected: dict[int, Reason]) -> None:
-        """Note that a span of its partition is settled; `rejected` maps numbers in it to the sink's reason."""
-        mine = self._span
-        first, last = max(span.first, mine.first), min(span.last, mine.last)
-        if first >= last:
-            return
-        self._left -= last - first
-        self._rejected += [(n - mine.first, reason) for n, reason in rejected.items() if first <= n < last]
-        if self._left <= 0:
-            self._done.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until every event met its fate; return whether it did in time."""
-        return self._done.wait(timeout_s)
-
-    def rejected(self) -> list[tuple[int, Reason]]:
-        """Return the events that the sink refused, as (place among the upload's accepted events, reason)."""
-        return sorted(self._rejected)
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -166,10 +166,9 @@ class Spool:
             if isinstance(error, SpoolError):
                 self._refuse(error)
             raise
-        used_by = self.used_by
         for tenant_id, size in grown.items():
             self.used_bytes += size
-            used_by[tenant_id] = used_by.get(tenant_id, 0) + size
+            self.used_by[tenant_id] = self.used_by.get(tenant_id, 0) + size
         if wanted:
             segment.wanted = True
         if self.trouble:

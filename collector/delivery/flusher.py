@@ -42,10 +42,10 @@ class Flusher:
     """
     Moves what is in the spool to the sinks.
 
-    `spawn` runs a function beside the caller (a greenlet in a worker, at once in a test), `offload` runs a
-    blocking one off the hub and returns its result, `offload_quietly` does so where nobody waits for it and it may take
-    longer, `breathe` lets other greenlets run. At most `concurrency`
-    jobs of a lane are under way at once, each of one segment, of at most `concurrency` segments in memory.
+    `spawn` runs a function beside the caller (a greenlet in a worker, at once in a test), `offload` runs a blocking one
+    off the hub and returns its result, `offload_quietly` does so where nobody waits for it, `breathe` lets other
+    greenlets run. At most `concurrency` jobs of a lane are under way at once, each of one segment, of at most
+    `concurrency` segments in memory.
 
     `rescues` are the rescue sink as each route has it. It gets what waits for a sink that took nothing for
     `rescue_after_s`, but for one batch now and then that tries the sink.
@@ -82,9 +82,7 @@ class Flusher:
         self._offload_quietly = offload_quietly or offload
         self._breathe = breathe
         self._wake = threading.Event()
-        self._closed = False
-        self._ticking = False
-        self._draining = self._ending = False
+        self._closed = self._ticking = self._draining = self._ending = False
         #: Segments with events that only their own sink may yet take: they wait for it, and their route is not behind.
         self._remains: set[str] = set()
 
@@ -122,17 +120,14 @@ class Flusher:
         while not self._spool.is_empty and (now := self._clock.monotonic()) < until:
             is_near = until - now <= deadline_s * RESCUE_PART
             if is_near and self._rescues and not self._ending and to_rescue():
-                self._begin_to_end()
+                self._ending = True
+                for _, segment in self._spool.sealed():
+                    segment.not_before = 0.0
             self._spool.seal_all()
             self.tick()
             self._wake.wait(TICK_S / 2)
             self._wake.clear()
         return self._spool.is_empty
-
-    def _begin_to_end(self) -> None:
-        self._ending = True
-        for _, segment in self._spool.sealed():
-            segment.not_before = 0.0
 
     # -- one tick ------------------------------------------------------------------------------------------
 
@@ -221,10 +216,7 @@ class Flusher:
     def _read(self, lane: Lane, holding: Holding, segment: Segment) -> None:
         segment.in_flight = True
         try:
-            contents = segment.load(self._breathe)
-            if contents.tail is not None:
-                contents.corrupt.append(contents.tail.offset)
-            holding.lose_missing(segment, contents)
+            contents = holding.read(segment, self._breathe)
         except FileNotFoundError:
             holding.lose_all(segment)
             segment.in_flight = False
@@ -271,10 +263,7 @@ class Flusher:
         now = self._clock.monotonic()
         for answer, receipt, spared, _ in taken:
             batch = answer.one.batch
-            if lane.is_rescue and receipt.delivered:
-                self._signals.batch_rescued(lane.route, "drain" if self._ending else "unavailable", receipt.delivered)
-            elif not lane.is_rescue:
-                self._signals.batch_delivered(lane.route, receipt.delivered, batch.size, answer.seconds)
+            lane.tell(self._signals, answer, receipt, cause="drain" if self._ending else "unavailable")
             lane.took(answer.one, receipt, now)
             reading.has_remains |= spared > 0
             if len(receipt.retryable) > spared:

@@ -13,6 +13,7 @@ from collector.delivery.batches import Cut, meet
 from collector.event import Batch
 from collector.outcome import DELIVERED, RESCUED, Fate, Receipt
 from collector.sinks.base import Limits, Sink
+from collector.telemetry.signals import Signals
 
 #: A sink that has not failed is slow, and not stuck, until it was silent for so long, in seconds. A guess: a write of
 #: one batch takes less, and `stdout:` gives a stalled one up after 5.
@@ -107,6 +108,13 @@ class Lane:
             self.failures = 0
         if one.fits and (receipt.delivered or receipt.rejected):
             self._asked_at = now if self.under_way > 1 else None
+
+    def tell(self, signals: Signals, answer: jobs.Answer, receipt: Receipt, *, cause: str) -> None:
+        """Say that the sink took a batch; `cause` is why it is there, if it is the rescue sink."""
+        if not self.is_rescue:
+            signals.batch_delivered(self.route, receipt.delivered, answer.one.batch.size, answer.seconds)
+        elif receipt.delivered:
+            signals.batch_rescued(self.route, cause, receipt.delivered)
 
     def end(self, reading: Reading) -> None:
         """Note that a job of a reading came to its end, whichever."""

@@ -9,10 +9,19 @@ from typing import Any
 
 import msgspec
 from gunicorn import http
-from gunicorn.http import wsgi
+from gunicorn.http import errors, wsgi
 from gunicorn.http.body import ChunkedReader
 
 from collector.receiver.timed_body import TimedBody
+
+#: What gunicorn's parser says of a request, as a status; anything else it refuses is a 400.
+_STATUS = {
+    errors.LimitRequestLine: (414, "URI Too Long"),
+    errors.LimitRequestHeaders: (431, "Request Header Fields Too Large"),
+    errors.UnsupportedTransferCoding: (501, "Not Implemented"),
+    errors.ExpectationFailed: (417, "Expectation Failed"),
+    errors.ForbiddenProxyRequest: (403, "Forbidden"),
+}
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -85,3 +94,8 @@ def _head(response: Any, length: int | None) -> bytes:
         if response.status_code not in (204, 304):
             fields.append(f"Content-Length: {length}\r\n")
     return "".join([*response.default_headers(), *fields, "\r\n"]).encode("latin-1")
+
+
+def status_of(error: errors.ParseException) -> tuple[int, str]:
+    """Return the status and the phrase with which a request is refused that gunicorn's parser does not take."""
+    return next((row for kind, row in _STATUS.items() if isinstance(error, kind)), (400, "Bad Request"))

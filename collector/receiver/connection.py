@@ -20,7 +20,7 @@ from collector.errors import BadUpload
 from collector.protocols.base import Reply
 from collector.receiver.body import FREE_BYTES
 from collector.receiver.body import Place as BodyPlace
-from collector.receiver.cold import Cold
+from collector.receiver.cold import Cold, status_of
 from collector.receiver.door import Door
 from collector.receiver.heads import SMUGGLING, expects, has_odd_lines, is_smuggling, plain_length
 from collector.receiver.hot import Hot, HotDoor
@@ -34,15 +34,6 @@ _STEP_BYTES = 64 * 1024
 _HEAD_DEADLINE_S = 10.0
 #: How long and how much is read from a client that has its answer but still sends, so that it can read it.
 _LINGER_S, _LINGER_BYTES = 2.0, 8 * 1024 * 1024
-
-#: What gunicorn's parser says of a request, as a status; anything else it refuses is a 400.
-_STATUS = {
-    errors.LimitRequestLine: (414, "URI Too Long"),
-    errors.LimitRequestHeaders: (431, "Request Header Fields Too Large"),
-    errors.UnsupportedTransferCoding: (501, "Not Implemented"),
-    errors.ExpectationFailed: (417, "Expectation Failed"),
-    errors.ForbiddenProxyRequest: (403, "Forbidden"),
-}
 
 
 class Connection:
@@ -70,8 +61,7 @@ class Connection:
             while rest is not None:
                 rest = self._next(rest)
         except errors.ParseException as error:
-            status = next((row for kind, row in _STATUS.items() if isinstance(error, kind)), (400, "Bad Request"))
-            self._refuse(*status, str(error))
+            self._refuse(*status_of(error), str(error))
         except StopIteration:
             pass
         except (OSError, errors.NoMoreData):

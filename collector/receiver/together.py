@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from collector.buffer.segment import Ticket
+from collector.buffer.ticket import Ticket
 from collector.event import Lines
 from collector.outcome import ADMITTED, Verdict
 from collector.protocols.base import Decoded, Protocol, Reply, Request, Result

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from collector.admission.seen import Place
-from collector.buffer.segment import Ticket
+from collector.buffer.ticket import Ticket
 from collector.event import Event
 from collector.outcome import Rejection
 from collector.protocols.base import Decoded, Protocol, Reply, Result
