@@ -87,10 +87,10 @@ def parts(
 class Draft:
     """A frame that is to be written: events `first` to `last` (exclusive) of a partition, in `size` bytes."""
 
-    __slots__ = ("_accepted", "_payloads", "_received_us", "first", "last", "size", "tenant_id")
+    __slots__ = ("_accepted", "_payloads", "_received_us", "first", "hour", "last", "size", "tenant_id")
 
     def __init__(self, partition: tuple[str, int], first: int, received_us: int) -> None:
-        self.tenant_id = partition[0]
+        self.tenant_id, self.hour = partition
         self.first = self.last = first
         self.size = 0
         self._received_us = received_us

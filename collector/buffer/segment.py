@@ -125,18 +125,21 @@ class Segment:
         upload lie, and how many bytes each tenant takes. Uploads of a partition share frames: to read one back costs
         7 µs, whatever is in it (measured).
         """
-        drafts: dict[Partition, frames_.Draft] = {}
+        # The last of each tenant: its frames lie in the order of its running count, if the clock is set back, too.
+        drafts: dict[str, frames_.Draft] = {}
+        ends: dict[Partition, int] = {}
         frames: list[frames_.Draft] = []
         spans: list[Span] = []
         for upload, running in zip(uploads, accepted, strict=True):
             partition = (upload.tenant_id, upload.received_us // frames_.US_PER_HOUR)
-            draft = drafts.get(partition)
-            if draft is None or draft.size + len(upload.payload) > frames_.SHARED_BYTES:
-                first = draft.last if draft is not None else self.counts.get(partition, 0)
-                draft = drafts[partition] = frames_.Draft(partition, first, upload.received_us)
+            draft = drafts.get(upload.tenant_id)
+            if draft is None or draft.hour != partition[1] or draft.size + len(upload.payload) > frames_.SHARED_BYTES:
+                first = ends.get(partition, self.counts.get(partition, 0))
+                draft = drafts[upload.tenant_id] = frames_.Draft(partition, first, upload.received_us)
                 frames.append(draft)
             spans.append(Span(*partition, draft.last, draft.last + upload.events))
             draft.add(upload, running)
+            ends[partition] = draft.last
         parts: list[bytes] = []
         grown: dict[str, int] = {}
         for draft in frames:
@@ -144,9 +147,9 @@ class Segment:
             parts += frame
             grown[draft.tenant_id] = grown.get(draft.tenant_id, 0) + sum(map(len, frame))
         self._write(b"".join(parts))
-        for partition, draft in drafts.items():
-            self.pending += draft.last - self.counts.get(partition, 0)
-            self.counts[partition] = draft.last
+        for partition, last in ends.items():
+            self.pending += last - self.counts.get(partition, 0)
+            self.counts[partition] = last
         for tenant_id, size in grown.items():
             self.sizes[tenant_id] = self.sizes.get(tenant_id, 0) + size
         return spans, grown

@@ -123,7 +123,7 @@ def test_uploads_of_a_partition_share_frames_up_to_their_bound(plan: Plan) -> No
     """Too few in each cost time when they are read; too many are lost together when a byte goes bad."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         one = spool(Path(folder))
-        segment, _ = one.append_all("default", made(plan))
+        segment, _ = one.append_all("default", made(sorted(plan, key=lambda one: one[-1])))
         found = segment.load().pieces
         one.close()
 
@@ -153,7 +153,7 @@ def test_small_uploads_of_a_partition_are_one_frame() -> None:
 def test_a_write_that_a_kill_cut_short_is_adopted_up_to_its_last_whole_frame(plan: Plan, data: st.DataObject) -> None:
     """Each frame says what was accepted up to it: told wrong, the adopter would count what never was, or alarm."""
     signals = RecordingSignals()
-    uploads = made(sorted(plan, key=lambda one: one[-1]))
+    uploads = made(plan)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         root = Path(folder)
         first = spool(root)
@@ -177,6 +177,20 @@ def test_a_write_that_a_kill_cut_short_is_adopted_up_to_its_last_whole_frame(pla
     assert is_balanced
     assert not signals.named("events_lost")
     assert not signals.named("ledger_imbalance")
+
+
+def test_a_clock_that_is_set_back_over_the_hour_makes_no_frame_tell_of_what_lies_behind_it() -> None:
+    """Cut off there, its count would hold events that are nowhere, and an adopter call them lost."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        one = spool(Path(folder))
+        segment, spans = one.append_all("default", made([("a", 10, 2, 0), ("a", 10, 3, 1), ("a", 10, 4, 0)]))
+        found = [frame for frame in frames(segment.path.read_bytes()) if isinstance(frame, Frame)]
+        is_sound = Read(one, segment).is_sound
+        one.close()
+
+    assert [(0, 2, 2), (0, 3, 5), (2, 4, 9)] == [(frame.first, frame.events, frame.accepted) for frame in found]
+    assert [2, 3, 4] == [len(span) for span in spans]
+    assert is_sound
 
 
 @pytest.mark.parametrize("part", [0, 1, 40, -1])
