@@ -56,6 +56,8 @@ class Out:
         self._roster = roster
         self._deadline_s = deadline_s
         self._paying: Any = None
+        # Whether the next request has come already: then the connection does not rest, not for a moment.
+        self._is_awaited = False
         self.owes = False
 
     def send(self, answer: bytes) -> None:
@@ -89,7 +91,9 @@ class Out:
         if self.owes:
             outbox.flush()
         if self._paying is not None:
+            self._is_awaited = True
             self._paying.join()
+            self._is_awaited = False
 
     def _pay_rest(self, rest: memoryview) -> None:
         try:
@@ -102,7 +106,8 @@ class Out:
     def _is_paid(self) -> None:
         self.owes = False
         self._paying = None
-        self._roster.rest(self._client)
+        if not self._is_awaited:
+            self._roster.rest(self._client)
 
     def _send_at_once(self, answer: bytes) -> memoryview:
         sent = 0

@@ -168,3 +168,18 @@ def test_an_answer_of_a_connection_that_has_left_is_let_go(hall: Hall) -> None:
     hall.outbox.flush()
 
     assert (False, 0) == (out.owes, len(hall.roster))
+
+
+def test_a_connection_whose_next_request_has_come_does_not_rest_when_it_is_paid(hall: Hall) -> None:
+    """For that moment it could be sent away for another, and what it asked would have no answer."""
+    out, client = hall.connect()
+    rests: list[int] = []
+    hall.roster.rest = lambda _: rests.append(1)  # type: ignore[method-assign,assignment]
+    out.put(hall.outbox, LARGE)
+    hall.outbox.flush()
+    settled = gevent.spawn(out.settle, hall.outbox)
+    gevent.sleep(0)
+    received(client, len(LARGE))
+    settled.join(PATIENCE_S)
+
+    assert (False, []) == (out.owes, rests)
