@@ -11,6 +11,8 @@ from bench.table import LOAD_LIMIT, OTHERS_LIMIT, table
 
 #: A load this far below what was wanted is said to be so.
 _SHORT = 0.95
+#: With fewer refusals than this part of what was accepted, what is left for them says nothing of their price.
+_TELLING_PART = 0.1
 
 
 def render(report: Overload) -> str:
@@ -47,7 +49,11 @@ def _fairness(report: Overload) -> Iterator[list[str]]:
 def _prices(report: Overload) -> Iterator[list[str]]:
     accepted_us = report.collector.cpu_us
     rows = [("accepted, 5 events", accepted_us), ("refused, nearly all that come", report.refusals.cpu_us)]
-    rows += [(f"refused, {FACTOR:g} times too much, {name(storm)}", storm.refusal_cpu_us) for storm in report.storms]
+    rows += [
+        (f"refused, {FACTOR:g} times too much, {name(storm)}", storm.refusal_cpu_us)
+        for storm in report.storms
+        if storm.harvest.refused >= _TELLING_PART * storm.harvest.accepted
+    ]
     for title, cpu_us in rows:
         yield [title, f"{cpu_us:,.0f}", f"{cpu_us / accepted_us:.2f}"]
 

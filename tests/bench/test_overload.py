@@ -185,3 +185,13 @@ def test_a_broken_promise_fails_the_run(
     assert status == done.exit_code
     assert '"throughput": null' in (tmp_path / "numbers.json").read_text()
     assert "| **Collector** | 32 |" in done.stdout
+
+
+def test_no_price_is_told_of_what_was_hardly_refused() -> None:
+    """What is left of the CPU is then divided by next to nothing: it was said to be three seconds once."""
+    few = replace(HARVEST, refused=1)
+    told = render(replace(REPORT, storms=[replace(STORM, harvest=few, refusal_cpu_us=3e6)]))
+
+    assert "refused, nearly all that come" in told
+    assert "3,000,000" not in told
+    assert "| refused, 5 times too much, connections that stay | 100 |" in render(REPORT)
