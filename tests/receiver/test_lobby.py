@@ -530,6 +530,54 @@ def test_in_a_mixed_crowd_everyone_gets_his_own_answer(tmp_path: Path) -> None:
         assert Counter(["sink", "half", *(f"plain{n}" for n in range(9))]) == Counter(ours)
 
 
+def test_uploads_that_wait_for_their_sink_together_wait_for_no_other_tenant_s(tmp_path: Path) -> None:
+    """What one tenant's sink refuses for a while must not hold up the answers of all that came with it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "tenant=stuck").write_text("in the way")
+    toml = "".join(tenant(name, f"{name}-key", ack="sink") for name in ("dev", "stuck", "free"))
+    with Server(tmp_path, toml=toml, ack_timeout_s=60) as server:
+        (worker,) = server.worker_pids()
+        links = links_of(server, 8)
+        keys = ["stuck", "free"] * 4
+        os.kill(worker, signal.SIGSTOP)
+        for n, (link, key) in enumerate(zip(links, keys, strict=True)):
+            link.send(one(f"{key}{n}", key=f"{key}-key"))
+        os.kill(worker, signal.SIGCONT)
+        free = [link.must_reply() for link in links[1::2]]
+        (data / "tenant=stuck").unlink()
+        stuck = [link.must_reply() for link in links[::2]]
+
+        assert [(200, "sink")] * 8 == [(reply.status, reply.json["ack"]) for reply in (*free, *stuck)]
+        assert 8 == len({reply.json["receipt"] for reply in (*free, *stuck)})
+        for n, link in enumerate(links):
+            assert 200 == link.send(one(f"after{n}", key="free-key")).must_reply().status
+            link.sock.close()
+
+
+def test_uploads_whose_sink_stays_away_are_told_so_all_in_their_time(tmp_path: Path) -> None:
+    """They are answered one after the other, and the last must not wait as many times as there are before it."""
+    (tmp_path / "data").write_text("in the way")
+    with Server(tmp_path, toml=tenant("dev", "dev-key", ack="sink"), ack_timeout_s=6) as server:
+        (worker,) = server.worker_pids()
+        links = [server.link() for _ in range(14)]
+        for link in links:
+            assert 200 == link.send(head("/healthz", method="GET", key=None)).must_reply().status
+        os.kill(worker, signal.SIGSTOP)
+        for n, link in enumerate(links):
+            link.send(one(f"late{n}"))
+        os.kill(worker, signal.SIGCONT)
+        # Were it six seconds each, a client would have given up.
+        replies = [link.must_reply() for link in links]
+
+        assert [(503, "backpressure")] * 14 == [(reply.status, reply.json["error"]) for reply in replies]
+        (tmp_path / "data").unlink()
+        for link in links:
+            link.sock.close()
+        server.settled()
+        assert Counter(f"late{n}" for n in range(14)) == Counter(event["id"] for event in server.events())
+
+
 @pytest.mark.parametrize("field", ["X-Bare: a\nContent-Length: 3", "X-Folded: a\r\n b", "X-Bare: a\nX: b"])
 def test_a_head_of_two_meanings_is_not_for_the_lobby(tmp_path: Path, field: str) -> None:
     """It comes whole and alone, and is as doubtful as in front of another."""

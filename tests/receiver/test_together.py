@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.buffer.ticket import Ticket
 from collector.outcome import Reason
 from collector.protocols.base import Protocol, Reply, Request
 from collector.protocols.clevertap import Clevertap
@@ -482,16 +483,24 @@ def test_uploads_that_wait_for_the_sink_are_kept_in_one_write_and_answered_when_
     assert 1 == len(world.sink.objects)
 
 
-def test_what_waits_longest_costs_those_behind_it_none_of_their_own_time(root: Path) -> None:
-    """They are asked one after the other, and each would else wait for as long as the one before it did, and more."""
+def test_what_waits_longest_costs_those_behind_it_none_of_their_own_time(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked one after the other: each would else wait as long as those before it, and as long again."""
     world = World(root, ack_timeout_s=0.3)
     taken = together(world, *(native(world, [{"id": f"{n}"}], key="careful") for n in range(2)))
     first, second = (one for one in taken if isinstance(one, Later))
-    statuses = [first.answer().status]
+    statuses, waits, wait = [first.answer().status], list[float](), Ticket.wait
     world.clock.advance(0.3)
+
+    def watched(ticket: Ticket, timeout_s: float) -> bool:
+        waits.append(timeout_s)
+        return wait(ticket, timeout_s)
+
+    monkeypatch.setattr(Ticket, "wait", watched)
     statuses.append(second.answer().status)
 
-    assert [503, 503] == statuses
+    assert ([503, 503], [0.0]) == (statuses, waits)
     assert 2 == len(world.signals.named("upload_unconfirmed"))
     world.close()
 
