@@ -81,7 +81,9 @@ class Connection:
         door = self._door
         self._is_fresh = not data
         visit = Visit(data) if data else self._await_request()
-        data = visit.data
+        data, taken_up = visit.data, visit.hot
+        # It would hold the upload for as long as an answer waits for its sink.
+        del visit
         if not data:
             return None
         end = data.find(b"\r\n\r\n", 0, door.times.max_header_bytes + 4)
@@ -91,12 +93,12 @@ class Connection:
                 return None
         self._body_until = time.monotonic() + door.times.body_deadline_s
         if door.turns is not None and door.shedder is not None:
-            if visit.hot is None and (shed := door.shedder.judge(data, end, door.turns.lag_s)) is not None:
+            if taken_up is None and (shed := door.shedder.judge(data, end, door.turns.lag_s)) is not None:
                 door.turns.wait_to_refuse()
                 return self._shed(door.shedder.refuse(shed, data[: end + 2]), data[end + 4 :])
-            if door.hot is not None and (hot := visit.hot or door.hot.look(data, door.head_limits)) is not None:
+            if door.hot is not None and (hot := taken_up or door.hot.look(data, door.head_limits)) is not None:
                 # What comes back is not the body any more: an answer may have to wait for its sink, and holds nothing.
-                answer, data = self._take_hot(door.hot, hot, data, end, has_turn=visit.hot is not None)
+                answer, data = self._take_hot(door.hot, hot, data, end, has_turn=taken_up is not None)
                 if answer is not None:
                     return self._answer_hot(door.hot, hot, answer(), data)
         if is_smuggling(data, end):

@@ -186,19 +186,22 @@ class Lobby:
     def _serve(self) -> None:
         while True:
             while self._groups:
-                group = self._groups.pop(0)
-                try:
-                    self._answer(group)
-                except Exception:
-                    self._worker.log.exception("uploads that came together failed")
-                    for one in group:
-                        # Without an answer its client sends again.
-                        self._hand_over(one.guest, Visit(b""))
-                for one in group:
-                    one.place.free()
+                # Under no name here: it would be held until the next group comes.
+                self._serve_group(self._groups.pop(0))
             self._is_serving = False
             self._hub.switch()
             self._is_serving = True
+
+    def _serve_group(self, group: Sequence[Arrival]) -> None:
+        try:
+            self._answer(group)
+        except Exception:
+            self._worker.log.exception("uploads that came together failed")
+            for one in group:
+                # Without an answer its client sends again.
+                self._hand_over(one.guest, Visit(b""))
+        for one in group:
+            one.place.free()
 
     def _answer(self, group: Sequence[Arrival]) -> None:
         hot, worker = self._hot, self._worker

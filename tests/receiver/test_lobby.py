@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 from gevent.event import Event
 
 from collector.buffer.segment import Contents
 from collector.errors import BadUpload
 from collector.outcome import Reason
+from collector.protocols.base import Reply
 from collector.receiver.body import BodyRoom
+from collector.receiver.lobby import Arrival
 from collector.receiver.roster import Place
 from tests.receiver.hall import Client, Hall
 from tests.server import Link, Server, head, tenant, upload, wait_for
@@ -45,6 +50,18 @@ def spin(seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         pass
+
+
+def hold_next(hall: Hall) -> Event:
+    """Let the next group wait, in the middle of being served, until the event is set."""
+    go = Event()
+
+    def rest() -> None:
+        hall.hot.before = None
+        go.wait()
+
+    hall.hot.before = rest
+    return go
 
 
 def statuses(clients: list[Client]) -> list[int]:
@@ -244,13 +261,7 @@ def test_a_client_that_breaks_off_with_its_answer_unread_disturbs_nobody(hall: H
 
 def test_an_answer_does_not_overtake_one_that_is_made_alone(hall: Hall) -> None:
     """A client takes the first that comes for the one to its first request."""
-    go = Event()
-
-    def rest() -> None:
-        hall.hot.before = None
-        go.wait()
-
-    hall.hot.before = rest
+    go = hold_next(hall)
     client = hall.connect()
     client.send(one("first", key="what"))
     hall.turn()
@@ -294,13 +305,7 @@ def test_a_client_that_does_not_read_its_answers_holds_up_nobody_and_gets_them_a
 
 def test_a_client_that_sends_more_while_it_is_served_is_served_again(hall: Hall) -> None:
     """It is not looked at meanwhile, however often the loop goes round: its bytes stay there until it waits again."""
-    go = Event()
-
-    def rest() -> None:
-        hall.hot.before = None
-        go.wait()
-
-    hall.hot.before = rest
+    go = hold_next(hall)
     client = hall.connect()
     client.send(one("first"))
     hall.turn()
@@ -324,6 +329,39 @@ def test_a_client_that_sends_more_while_it_is_served_is_served_again(hall: Hall)
     assert 0 == looks["poll"]
     assert [200, 200] == statuses([client, client])
     assert ["first", "second"] == kept(hall)
+
+
+def test_the_lobby_holds_nothing_of_what_it_has_served(hall: Hall) -> None:
+    """It may be long until the next upload comes, and its body is not counted any more."""
+    client = hall.connect()
+    assert 200 == client.send(one("served")).must_reply().status
+    hall.turn()
+    gc.collect()
+
+    assert [] == [thing for thing in gc.get_objects() if isinstance(thing, Arrival)]
+
+
+def test_an_answer_that_waits_alone_for_its_sink_holds_nothing_of_its_upload(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two thousand connections with 60 KB each would be a whole worker's memory, for as long as the sink hangs."""
+    held: list[int] = []
+
+    def confirm(*_: object) -> Reply:
+        # Who woke the connection goes on, and lets go.
+        gevent.sleep(0.01)
+        held.append(tracemalloc.get_traced_memory()[0])
+        return Reply(200, (), b"waited")
+
+    monkeypatch.setattr("collector.receiver.upload.confirm", confirm)
+    request, client = upload(json.dumps({"id": "a", "x": "y" * 50_000}).encode(), key="sure-key"), hall.connect()
+    tracemalloc.start()
+    try:
+        assert b"waited" == client.send(request).must_reply().body
+    finally:
+        tracemalloc.stop()
+
+    assert [True] == [size < 40_000 for size in held], held
 
 
 def test_a_connection_that_asks_to_close_is_closed_after_its_answer(hall: Hall) -> None:
