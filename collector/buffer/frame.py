@@ -138,14 +138,14 @@ def frames(data: bytes | mmap.mmap) -> Iterator[Frame | Gap]:
 
 def _frame_at(data: bytes | mmap.mmap, view: memoryview, at: int) -> Frame | None:
     head = at + HEAD_BYTES
-    if head > len(data) or data[at : at + 4] != MAGIC:
+    if head > len(data):
         return None
-    _, size, events, first, accepted, received_us, payload_sum, tenant_bytes, head_sum = _WHOLE_HEAD.unpack_from(
+    magic, size, events, first, accepted, received_us, payload_sum, tenant_bytes, head_sum = _WHOLE_HEAD.unpack_from(
         data, at
     )
     start = head + tenant_bytes
     end = start + size
-    if end > len(data):
+    if magic != MAGIC or end > len(data):
         return None
     tenant = data[head:start]
     if xxh3_64_intdigest(data[at : at + _HEAD.size] + tenant) & 0xFFFFFFFF != head_sum:

@@ -21,7 +21,7 @@ from pathlib import Path
 from collector.buffer.segment import Contents, Segment, spool_error
 from collector.event import Lines, Span
 from collector.intervals import Intervals
-from collector.outcome import DELIVERED, Fate, Reason
+from collector.outcome import DELIVERED, Fate
 from collector.telemetry.ledger import Ledger, Verdicts
 from collector.telemetry.signals import Signals
 
@@ -144,7 +144,7 @@ class Holding:
         if lost:
             self.ledger.lose(segment.name, lost)
             for span in lost:
-                self._settled(segment, span, {})
+                self._count(span.tenant_id, -segment.settle(span, {}))
 
     def append(self, segment: Segment, uploads: Sequence[Lines]) -> tuple[list[Span], dict[str, int]]:
         """
@@ -182,12 +182,10 @@ class Holding:
         `arrived` is the fate of what the sink took. Raises OSError; then nothing is settled.
         """
         self.ledger.settle(segment.name, verdicts, arrived=arrived)
+        pending, settle = self.pending, segment.settle
         for one in verdicts:
             for span, rejected in one.settled:
-                self._settled(segment, span, rejected)
-
-    def _settled(self, segment: Segment, span: Span, rejected: dict[int, Reason]) -> None:
-        self._count(span.tenant_id, -segment.settle(span, rejected))
+                pending[span.tenant_id] = pending.get(span.tenant_id, 0) - settle(span, rejected)
 
     def _count(self, tenant_id: str, events: int) -> None:
         self.pending[tenant_id] = self.pending.get(tenant_id, 0) + events

@@ -9,7 +9,7 @@ whatever the limits were: whoever writes it later writes nothing else over it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 
 import msgspec
 from xxhash import xxh3_64_hexdigest, xxh32_hexdigest
@@ -20,6 +20,9 @@ from collector.intervals import Intervals
 from collector.sinks.base import Limits
 
 _FIRST = attrgetter("first")
+#: Partitions by hour and then by tenant.
+_HOUR_FIRST = itemgetter(1, 0)
+_NOTHING = Intervals()
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -100,24 +103,16 @@ def _name(segment: Segment, first: Span, last: Span) -> str:
     return f"{segment.name}-{xxh32_hexdigest(partitions.encode())}-{first.first:08d}-{last.last:08d}"
 
 
-def _by_hour(row: tuple[Partition, list[Piece]]) -> tuple[int, str]:
-    (tenant_id, hour), _ = row
-    return hour, tenant_id
-
-
-def _by_tenant(row: tuple[Partition, list[Piece]]) -> Partition:
-    return row[0]
-
-
 def cut(segment: Segment, contents: Contents, limits: Limits) -> Iterator[Cut]:
     """Yield the batches of what is not settled in a segment, partition by partition."""
     pile = _Pile(segment)
     hour = -1
-    for partition, pieces in sorted(contents.pieces.items(), key=_by_hour if limits.hourly else _by_tenant):
+    for partition in sorted(contents.pieces, key=_HOUR_FIRST if limits.hourly else None):
+        pieces = contents.pieces[partition]
         if limits.hourly and partition[1] != hour:
             yield from pile.cuts()
             pile, hour = _Pile(segment), partition[1]
-        settled = segment.settled.get(partition, Intervals())
+        settled = segment.settled.get(partition, _NOTHING)
         pieces.sort(key=_FIRST)
         at = 0
         while at < len(pieces):

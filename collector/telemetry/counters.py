@@ -13,6 +13,7 @@ import errno
 import mmap
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -108,12 +109,12 @@ class CounterFile:
             self._rows[tenant_id] = row
         return row
 
-    def write(self, row: int, values: list[int]) -> None:
-        """Show new values of a row, in the order of `COLUMNS`."""
+    def write(self, row: int, values: Sequence[int], *, first: int = 0) -> None:
+        """Show new values of a row, in the order of `COLUMNS` from the `first` on; the others stay."""
         cells, at = self._cells, (_HEADER_BYTES + row * _ROW_BYTES) // 8 + _SEQ
         seq = cells[at] | 1
         cells[at] = seq
-        for n, value in enumerate(values, at + 1):
+        for n, value in enumerate(values, at + 1 + first):
             cells[n] = value
         cells[at] = seq + 1
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from collector.errors import LedgerError
 from collector.event import Batch, Span
 from collector.outcome import DELIVERED, FATES, Fate, Outcome, Reason, Receipt
-from collector.telemetry.counters import CounterFile
+from collector.telemetry.counters import COLUMNS, CounterFile
 from collector.telemetry.counters import read as read_counters
 from collector.telemetry.journal import Fates, Journal, Settlement, spans_of
 from collector.telemetry.signals import Signals
@@ -30,6 +30,7 @@ JOURNAL = "journal"
 
 #: Where each fate stands in an account; a thousand tenants are credited at once.
 _PLACES = {fate.name: place for place, fate in enumerate(FATES)}
+_PENDING = COLUMNS.index("pending")
 _LOST = Fate(Outcome.DROPPED, Reason.CORRUPT_FRAME)
 _REJECTED = {fate.reason: fate for fate in FATES if fate.outcome is Outcome.REJECTED_BY_SINK}
 
@@ -91,10 +92,13 @@ class Verdicts:
 
     def count(self, arrived: Fate, sums: Fates) -> None:
         """Add the fates up, by tenant; `arrived` is the fate of what the sink took."""
+        arrival = arrived.name
         for span, rejected in self.settled:
-            counts = sums.setdefault(span.tenant_id, {})
-            if len(span) > len(rejected):
-                counts[arrived.name] = counts.get(arrived.name, 0) + len(span) - len(rejected)
+            counts = sums.get(span.tenant_id)
+            if counts is None:
+                counts = sums[span.tenant_id] = {}
+            if took := span.last - span.first - len(rejected):
+                counts[arrival] = counts.get(arrival, 0) + took
             for reason in rejected.values():
                 name = _REJECTED[reason].name
                 counts[name] = counts.get(name, 0) + 1
@@ -179,16 +183,20 @@ class Ledger:
         self._journal.write(settlement)
         for tenant_id, counts in settlement.fates.items():
             account = self.account(tenant_id)
-            self._credit(account, counts)
+            last = self._credit(account, counts)
             account.pending -= sum(counts.values())
-            self._counters.write(account.row, account.values())
+            self._counters.write(account.row, (account.pending, *account.fates[: last + 1]), first=_PENDING)
 
     @staticmethod
-    def _credit(account: Account, counts: Mapping[str, int]) -> None:
+    def _credit(account: Account, counts: Mapping[str, int]) -> int:
+        """Add to the fates, and return the place of the last one that changed, -1 if none did."""
+        last = -1
         for name, count in counts.items():
             # A fate of another version of Collector has no column here.
             if (place := _PLACES.get(name)) is not None:
                 account.fates[place] += count
+                last = max(last, place)
+        return last
 
     def settled_spans(self, segment: str) -> list[Span]:
         """List what is settled of a segment."""
