@@ -27,7 +27,6 @@ from collector.receiver.hot import Hot, HotDoor
 from collector.receiver.lobby import Guest, Visit
 from collector.receiver.outbox import Out
 from collector.receiver.roster import Place
-from collector.receiver.shed import Refusal
 
 _STEP_BYTES = 64 * 1024
 #: A head must be whole this long after its first byte, in seconds.
@@ -95,7 +94,7 @@ class Connection:
         if door.turns is not None and door.shedder is not None:
             if taken_up is None and (shed := door.shedder.judge(data, end, door.turns.lag_s)) is not None:
                 door.turns.wait_to_refuse()
-                return self._shed(door.shedder.refuse(shed, data[: end + 2]), data[end + 4 :])
+                return self._shed(door.shedder.refuse(shed), shed.skip_bytes, data[end + 4 :])
             if door.hot is not None and (hot := taken_up or door.hot.look(data, door.head_limits)) is not None:
                 # What comes back is not the body any more: an answer may have to wait for its sink, and holds nothing.
                 answer, data = self._take_hot(door.hot, hot, data, end, has_turn=taken_up is not None)
@@ -263,10 +262,9 @@ class Connection:
 
     # -- refused -------------------------------------------------------------------------------------------
 
-    def _shed(self, refusal: Refusal, rest: bytes) -> bytes | None:
+    def _shed(self, answer: bytes, skip_bytes: int | None, rest: bytes) -> bytes | None:
         """Answer without more than a look, and skip the body; return what came after it, None to close."""
-        self._out.send(refusal.answer)
-        skip_bytes = refusal.skip_bytes
+        self._out.send(answer)
         if skip_bytes is None or self._worker.is_leaving:
             self._linger()
             return None

@@ -47,5 +47,5 @@ class Door:
         self.times = worker.wsgi.runtime.times
         #: Where its connections wait for their requests, if it has all that is needed to serve them together.
         self.lobby: Lobby | None = None
-        if turns is not None and hot is not None:
-            self.lobby = Lobby(worker, roster, turns, hot, self.head_limits, self.times.max_header_bytes)
+        if turns is not None and shedder is not None and hot is not None:
+            self.lobby = Lobby(worker, roster, turns, hot, shedder, self.head_limits, self.times.max_header_bytes)

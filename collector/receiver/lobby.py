@@ -2,15 +2,16 @@
 The lobby: where connections wait for their next request, all of them with one look.
 
 Whoever waits here costs no switch and no watcher of its own. A request that comes whole, and that the hot door takes,
-is served from here, together with those that came at the same time. With all else the connection's own greenlet goes
-on, as it would have without a lobby: it gets what was read.
+is served from here, together with those that came at the same time; or refused, while no upload may come in. With all
+else the connection's own greenlet goes on, as it would have without a lobby: it gets what was read.
 """
 
 from __future__ import annotations
 
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import gevent
@@ -24,6 +25,7 @@ from collector.receiver.heads import has_odd_lines
 from collector.receiver.hot import HeadLimits, Hot, HotDoor
 from collector.receiver.outbox import Out
 from collector.receiver.roster import Place, Roster
+from collector.receiver.shed import Shed, Shedder
 from collector.receiver.together import Later
 from collector.receiver.turns import Turns
 
@@ -72,16 +74,31 @@ class Arrival(msgspec.Struct):
     place: BodyPlace
 
 
+class Denial(msgspec.Struct):
+    """An upload that has come whole, and is to be refused; nothing is held of its body."""
+
+    guest: Guest
+    shed: Shed
+
+
 class Lobby:
     """The lobby of one listener; made in its worker's main greenlet, after gevent patched it."""
 
     def __init__(
-        self, worker: Any, roster: Roster, turns: Turns, hot: HotDoor, limits: HeadLimits, max_header_bytes: int
+        self,
+        worker: Any,
+        roster: Roster,
+        turns: Turns,
+        hot: HotDoor,
+        shedder: Shedder,
+        limits: HeadLimits,
+        max_header_bytes: int,
     ) -> None:
         self._worker = worker
         self._roster = roster
         self._turns = turns
         self._hot = hot
+        self._shedder = shedder
         self._limits = limits
         self._max_header_bytes = max_header_bytes
         self._hub = get_hub()
@@ -90,11 +107,11 @@ class Lobby:
         self._epoll = monkey.get_original("select", "epoll")()
         self._watcher = self._hub.loop.io(self._epoll.fileno(), _READ)
         self._watcher.start(self._look)
-        self._groups: list[Sequence[Arrival]] = []
+        self._groups: list[Callable[[], None]] = []
         # Whoever serves may have to wait for a lock, for an instant, and the hub must not.
         self._servant = gevent.spawn(self._serve)
         self._is_serving = True
-        turns.attend(self._come)
+        turns.attend(self._come, self._deny)
 
     # -- who waits -----------------------------------------------------------------------------------------
 
@@ -133,6 +150,7 @@ class Lobby:
     def _look(self) -> None:
         """Read what has come; called by the hub."""
         arrivals: list[Arrival] = []
+        denials: list[Denial] = []
         for fd, _ in self._epoll.poll(0, _MOST):
             guest = self._known[fd]
             if not guest.is_waiting:
@@ -147,24 +165,34 @@ class Lobby:
                 data = b""
             # From now on what it sent would be lost with it.
             self._roster.move(guest.client, Place.SERVED)
-            arrival = None
-            if data and not guest.out.owes and self._hot.is_open(self._turns.lag_s_behind(len(arrivals))):
+            one: Arrival | Denial | None = None
+            if data and not guest.out.owes:
                 # What nobody expected must not cost those that came before; alone it fails again, and is told.
                 with suppress(Exception):
-                    arrival = self._arrival(guest, data)
-            if arrival is not None:
-                guest.is_waiting = False
-                arrivals.append(arrival)
+                    one = self._judged(guest, data, self._turns.lag_s_behind(len(arrivals)))
+            guest.is_waiting = one is None
+            if isinstance(one, Arrival):
+                arrivals.append(one)
+            elif isinstance(one, Denial):
+                denials.append(one)
             else:
                 self._hand_over(guest, Visit(data))
         if arrivals:
             self._turns.come(arrivals)
+        if denials:
+            self._turns.come_to_be_refused(denials)
 
-    def _arrival(self, guest: Guest, data: bytes) -> Arrival | None:
-        """Return the upload that `data` is, if it is one, whole and without anything behind it, for the hot door."""
+    def _judged(self, guest: Guest, data: bytes, lag_s: float) -> Arrival | Denial | None:
+        """Return what is to be done here with an upload, if `data` is one, whole and without anything behind it."""
         end = data.find(b"\r\n\r\n", 0, self._max_header_bytes + 4)
         if end <= 0 or has_odd_lines(data, end):
             return None
+        if self._hot.is_open(lag_s):
+            return self._arrival(guest, data, end)
+        shed = self._shedder.judge(data, end, lag_s)
+        return Denial(guest, shed) if shed is not None and shed.skip_bytes == len(data) - end - 4 else None
+
+    def _arrival(self, guest: Guest, data: bytes, end: int) -> Arrival | None:
         hot = self._hot.look(data, self._limits)
         if hot is None or len(data) != end + 4 + hot.length:
             return None
@@ -179,7 +207,14 @@ class Lobby:
 
     def _come(self, group: Sequence[Arrival]) -> None:
         """Serve some that came together, whose turn it is; called by the hub."""
-        self._groups.append(group)
+        self._let_serve(partial(self._serve_group, group))
+
+    def _deny(self, group: Sequence[Denial]) -> None:
+        """Refuse some, whose turn it is; called by the hub."""
+        self._let_serve(partial(self._refuse_group, group))
+
+    def _let_serve(self, serve: Callable[[], None]) -> None:
+        self._groups.append(serve)
         if not self._is_serving:
             self._servant.switch()
 
@@ -187,7 +222,7 @@ class Lobby:
         while True:
             while self._groups:
                 # Under no name here: it would be held until the next group comes.
-                self._serve_group(self._groups.pop(0))
+                self._groups.pop(0)()
             self._is_serving = False
             self._hub.switch()
             self._is_serving = True
@@ -202,6 +237,14 @@ class Lobby:
                 self._hand_over(one.guest, Visit(b""))
         for one in group:
             one.place.free()
+
+    def _refuse_group(self, group: Sequence[Denial]) -> None:
+        for one in group:
+            try:
+                self._pay(one.guest, self._shedder.refuse(one.shed), self._worker.is_leaving)
+            except Exception:
+                self._worker.log.exception("a refusal failed")
+                self._hand_over(one.guest, Visit(b""))
 
     def _answer(self, group: Sequence[Arrival]) -> None:
         hot, worker = self._hot, self._worker

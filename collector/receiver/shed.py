@@ -30,16 +30,15 @@ _ANY_LENGTH = re.compile(rb"\r\ncontent-length", re.IGNORECASE)
 
 
 class Shed(msgspec.Struct, frozen=True):
-    """An upload that is to be refused, by its protocol, and why."""
+    """
+    An upload that is to be refused, by its protocol and its head, and why.
+
+    `skip_bytes` is how much body comes behind its head; None, when that is in doubt, ends its connection.
+    """
 
     protocol: Protocol
     verdict: Verdict
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """The bytes of an answer, and how many bytes of body to skip after it; None closes the connection instead."""
-
-    answer: bytes
+    head: bytes
     skip_bytes: int | None
 
 
@@ -78,20 +77,19 @@ class Shedder:
             return None
         target = _TARGET.match(head)
         protocol = self._protocols.get(target[1]) if target else None
-        return None if protocol is None else Shed(protocol, verdict)
+        return None if protocol is None else Shed(protocol, verdict, head, _body_bytes(head))
 
-    def refuse(self, shed: Shed, head: bytes) -> Refusal:
+    def refuse(self, shed: Shed) -> bytes:
         """Count the refusal of an upload, and return its answer."""
         reply = self._refuse(shed.protocol, shed.verdict)
-        skip_bytes = _body_bytes(head)
         fields = [*reply.headers, ("Content-Length", str(len(reply.body)))]
-        if origin := _ORIGIN.search(head):
+        if origin := _ORIGIN.search(shed.head):
             fields += self._cors(origin[1].decode())
-        if skip_bytes is None:
+        if shed.skip_bytes is None:
             fields.append(("Connection", "close"))
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
         line = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}\r\n"
-        return Refusal(f"{line}{lines}\r\n".encode("latin-1") + reply.body, skip_bytes)
+        return f"{line}{lines}\r\n".encode("latin-1") + reply.body
 
 
 def _body_bytes(head: bytes) -> int | None:

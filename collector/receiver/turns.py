@@ -29,6 +29,8 @@ _TURN_S, _TURN_WEIGHT = 0.001, 0.1
 #: How many arrivals are served together at the most, and of how many bytes: enough for what is gained by it (8 gain 5 %
 #: less than 32, measured with 5 events each), and a fraction of a slice.
 _GROUP, _GROUP_BYTES = 32, 64 * 1024
+#: How many are refused together at the most: a fraction of a slice of refusals. A choice.
+_REFUSED_GROUP = 8
 
 
 class Arrival(Protocol):
@@ -49,6 +51,7 @@ class Turns:
         # Due at once, and that is after the loop has looked at its sockets; a callback would come before.
         self._timer = self._hub.loop.timer(0.0)
         self._serve: Callable[[Sequence[Any]], None] = lambda _: None
+        self._refuse: Callable[[Sequence[Any]], None] = lambda _: None
         # Greenlets and arrivals in one, so that all have their turns in the order in which they came.
         self._waiting: deque[Waiter] = deque()
         self._refusing: deque[Waiter] = deque()
@@ -71,9 +74,9 @@ class Turns:
             return
         self._wait(self._waiting)
 
-    def attend(self, serve: Callable[[Sequence[Any]], None]) -> None:
-        """Let `serve`, which must not wait, serve the arrivals whose turn it is."""
-        self._serve = serve
+    def attend(self, serve: Callable[[Sequence[Any]], None], refuse: Callable[[Sequence[Any]], None]) -> None:
+        """Let `serve` serve the arrivals whose turn it is, and `refuse` those that are to be refused; neither waits."""
+        self._serve, self._refuse = serve, refuse
 
     def come(self, arrivals: Sequence[Arrival]) -> None:
         """Let arrivals take their turns, at once where one who is fresh would not `wait`; called by the hub."""
@@ -90,6 +93,14 @@ class Turns:
     def wait_to_refuse(self) -> None:
         """Return when the caller may refuse its request: those who are refused have turns of their own."""
         self._wait(self._refusing)
+
+    def come_to_be_refused(self, denials: Sequence[Any]) -> None:
+        """Let some that came whole have their turns as those who `wait_to_refuse`; called by the hub."""
+        now = time.monotonic()
+        self._refusing.extend((one, now, True) for one in denials)
+        if not self._is_due:
+            self._began_at = now
+            self._arm()
 
     def _wait(self, queue: deque[Waiter]) -> None:
         if not self._is_due:
@@ -119,7 +130,7 @@ class Turns:
             now = time.monotonic()
         refuse_until = now + length_s * _REFUSING_PART
         while self._refusing and now < refuse_until:
-            self._refusing.popleft()[0].switch()
+            self._take_turn_to_refuse()
             now = time.monotonic()
         if turns:
             # What the loop does between two slices is waited for, too.
@@ -146,6 +157,17 @@ class Turns:
             size += len(one.data)
         self._serve(group)
         return len(group)
+
+    def _take_turn_to_refuse(self) -> None:
+        refusing = self._refusing
+        who, _, is_denial = refusing.popleft()
+        if not is_denial:
+            who.switch()
+            return
+        group = [who]
+        while refusing and refusing[0][2] and len(group) < _REFUSED_GROUP:
+            group.append(refusing.popleft()[0])
+        self._refuse(group)
 
     # -- lag -----------------------------------------------------------------------------------------------
 

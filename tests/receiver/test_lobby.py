@@ -21,8 +21,9 @@ from collector.errors import BadUpload
 from collector.outcome import Reason
 from collector.protocols.base import Reply
 from collector.receiver.body import BodyRoom
-from collector.receiver.lobby import Arrival
+from collector.receiver.lobby import Arrival, Denial, Guest, Visit
 from collector.receiver.roster import Place
+from collector.receiver.shed import Shed
 from tests.receiver.hall import Client, Hall
 from tests.server import Link, Server, head, tenant, upload, wait_for
 from tests.uploaders import TENANTS, end, load
@@ -335,10 +336,12 @@ def test_the_lobby_holds_nothing_of_what_it_has_served(hall: Hall) -> None:
     """It may be long until the next upload comes, and its body is not counted any more."""
     client = hall.connect()
     assert 200 == client.send(one("served")).must_reply().status
+    hall.world.intake.gate.draining = True
+    assert 503 == client.send(one("refused")).must_reply().status
     hall.turn()
     gc.collect()
 
-    assert [] == [thing for thing in gc.get_objects() if isinstance(thing, Arrival)]
+    assert [] == [thing for thing in gc.get_objects() if isinstance(thing, Arrival | Denial)]
 
 
 def test_an_answer_that_waits_alone_for_its_sink_holds_nothing_of_its_upload(
@@ -512,17 +515,87 @@ def test_an_upload_whose_turn_comes_when_none_is_taken_any_more_is_refused(hall:
     assert [] == kept(hall)
 
 
-def test_while_the_door_is_closed_uploads_are_refused_and_their_connections_live_on(hall: Hall) -> None:
+def watch_hand_overs(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return what has gone on in its own greenlet since."""
+    seen: list[bytes] = []
+    hand_over = hall.lobby._hand_over
+
+    def watched(guest: Guest, visit: Visit) -> None:
+        seen.append(visit.data)
+        hand_over(guest, visit)
+
+    monkeypatch.setattr(hall.lobby, "_hand_over", watched)
+    return seen
+
+
+def test_while_the_door_is_closed_uploads_are_refused_together_and_their_connections_live_on(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They come back in a moment, and a handshake costs both sides."""
-    clients = hall.connect_many(3)
+    clients = hall.connect_many(20)
+    handed_over = watch_hand_overs(hall, monkeypatch)
     hall.world.intake.gate.draining = True
-    send_together(clients, [one(f"no{n}") for n in range(3)])
-    assert [503] * 3 == statuses(clients)
+    send_together(clients, [one(f"no{n}", f"Origin: https://{n}.example") for n in range(20)])
+    refused = [client.must_reply() for client in clients]
     hall.world.intake.gate.draining = False
+    send_together(clients, [one(f"{n}") for n in range(20)])
+
+    assert [(503, "draining")] * 20 == [(reply.status, reply.json["error"]) for reply in refused]
+    assert [f"https://{n}.example" for n in range(20)] == [
+        reply.headers["access-control-allow-origin"] for reply in refused
+    ]
+    assert 20 == len(hall.world.signals.named("upload_refused"))
+    assert [200] * 20 == statuses(clients)
+    assert ([20], 20, []) == (hall.hot.groups, len(kept(hall)), handed_over)
+
+
+def test_while_the_door_is_closed_each_that_is_in_doubt_is_refused_alone(hall: Hall) -> None:
+    """Where a body ends, only who reads it knows; and what is no upload may come in."""
+    half, two, chunked, small = hall.connect_many(4)
+    cut = one("half")
+    hall.world.intake.gate.draining = True
+    send_together(
+        [half, two, chunked, small],
+        [cut[:-9], one("first") + one("second"), upload(b"", "Transfer-Encoding: chunked"), one("small")],
+    )
+
+    assert [503] * 4 == statuses([half, two, chunked, small])
+    assert 503 == two.must_reply().status
+    assert chunked.reply() is None
+    hall.world.intake.gate.draining = False
+    half.send(cut[-9:])
+    assert [200] * 3 == statuses([one_.send(one(f"{n}")) for n, one_ in enumerate([half, two, small])])
+    assert ["0", "1", "2"] == sorted(kept(hall))
+
+
+def test_a_refusal_that_fails_closes_its_own_connection_alone(hall: Hall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that hears nothing sends again."""
+    clients = hall.connect_many(3)
+    shedder = hall.door.shedder
+    assert shedder is not None
+    refuse = shedder.refuse
+
+    def fail_once(shed: Shed) -> bytes:
+        monkeypatch.setattr(shedder, "refuse", refuse)
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(shedder, "refuse", fail_once)
+    hall.world.intake.gate.draining = True
     send_together(clients, [one(f"{n}") for n in range(3)])
 
-    assert [200] * 3 == statuses(clients)
-    assert ([3], ["0", "1", "2"]) == (hall.hot.groups, kept(hall))
+    assert clients[0].reply() is None
+    assert [503, 503] == statuses(clients[1:])
+    assert 1 == len(hall.worker.failures)
+
+
+def test_who_is_refused_while_the_worker_leaves_is_told_and_let_go(hall: Hall) -> None:
+    """Its connection would have the worker wait for a request that it does not take."""
+    clients = hall.connect_many(3)
+    hall.world.intake.gate.draining = hall.worker.is_leaving = True
+    send_together(clients, [one(f"{n}") for n in range(3)])
+
+    assert [503] * 3 == statuses(clients)
+    assert [None] * 3 == [client.reply() for client in clients]
 
 
 # -- in a server -------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from collector.outcome import ADMITTED, Reason, Verdict
 from collector.protocols.base import Protocol, Reply
 from collector.protocols.native import Native
 from collector.receiver.answers import cors
-from collector.receiver.shed import Refusal, Shedder
+from collector.receiver.shed import Shed, Shedder
 from tests.server import Link, Server, head, upload, wait_for
 
 FULL = Verdict.refused(Reason.BACKPRESSURE, "no room", retry_after_s=3)
@@ -40,10 +40,8 @@ class Desk:
         self.refused.append(protocol.name)
         return protocol.refuse(verdict)
 
-    def judge(self, request: bytes) -> Refusal | None:
-        head_ = request.partition(b"\r\n\r\n")[0] + b"\r\n"
-        shed = self.shedder.judge(request, request.find(b"\r\n\r\n"), 0.5)
-        return None if shed is None else self.shedder.refuse(shed, head_)
+    def judge(self, request: bytes) -> Shed | None:
+        return self.shedder.judge(request, request.find(b"\r\n\r\n"), 0.5)
 
 
 def test_what_may_come_in_is_left_alone() -> None:
@@ -57,17 +55,17 @@ def test_what_may_come_in_is_left_alone() -> None:
 def test_a_refusal_is_a_whole_answer_in_the_protocols_words() -> None:
     """A device must not be able to tell at which stage it was refused."""
     desk = Desk()
-    refusal = desk.judge(upload(b"12345"))
+    shed = desk.judge(upload(b"12345"))
 
-    assert refusal is not None
-    top, _, body = refusal.answer.partition(b"\r\n\r\n")
+    assert shed is not None
+    top, _, body = desk.shedder.refuse(shed).partition(b"\r\n\r\n")
     line, *fields = top.decode().split("\r\n")
 
     assert "HTTP/1.1 503 Service Unavailable" == line
     assert "Retry-After: 3" in fields
     assert f"Content-Length: {len(body)}" in fields
     assert {"status": "error", "code": 503, "error": "backpressure"}.items() <= json.loads(body).items()
-    assert (5, ["native"]) == (refusal.skip_bytes, desk.refused)
+    assert (5, ["native"]) == (shed.skip_bytes, desk.refused)
 
 
 @pytest.mark.parametrize(
@@ -108,20 +106,22 @@ def test_what_is_no_upload_goes_on_to_the_parser(request_: bytes) -> None:
 )
 def test_a_body_whose_end_is_in_doubt_ends_its_connection(request_: bytes) -> None:
     """Whatever of it were taken for the next request could be a stranger's."""
-    refusal = Desk().judge(request_)
+    desk = Desk()
+    shed = desk.judge(request_)
 
-    assert refusal is not None
-    assert refusal.skip_bytes is None
-    assert b"Connection: close\r\n" in refusal.answer
+    assert shed is not None
+    assert shed.skip_bytes is None
+    assert b"Connection: close\r\n" in desk.shedder.refuse(shed)
 
 
 def test_a_browser_may_see_a_refusal() -> None:
     """Without these fields a page sees a network error, and no Retry-After."""
-    refusal = Desk().judge(head("/v1/events?key=k", "Origin: https://shop.example", length=2))
+    desk = Desk()
+    shed = desk.judge(head("/v1/events?key=k", "Origin: https://shop.example", length=2))
 
-    assert refusal is not None
-    assert b"\r\nAccess-Control-Allow-Origin: https://shop.example\r\n" in refusal.answer
-    assert 2 == refusal.skip_bytes
+    assert shed is not None
+    assert b"\r\nAccess-Control-Allow-Origin: https://shop.example\r\n" in desk.shedder.refuse(shed)
+    assert 2 == shed.skip_bytes
 
 
 @given(
@@ -146,14 +146,14 @@ def test_a_browser_may_see_a_refusal() -> None:
 )
 def test_a_body_is_skipped_only_when_there_is_one_plain_length(fields: list[str]) -> None:
     """One rule, whatever the fields: a single length, and nothing that could overrule it."""
-    refusal = Desk().judge(b"POST /v1/events HTTP/1.1\r\nHost: x\r\n" + "\r\n".join([*fields, "", ""]).encode())
+    shed = Desk().judge(b"POST /v1/events HTTP/1.1\r\nHost: x\r\n" + "\r\n".join([*fields, "", ""]).encode())
     names = [field.partition(":")[0].lower() for field in fields]
     plain = [field for field in fields if field.replace(" ", "").replace("\t", "").lower() == "content-length:3"]
     unusual = {"transfer-encoding", "expect", "connection"} & set(names)
     certain = 1 == len(plain) == names.count("content-length") and not unusual
 
-    assert refusal is not None
-    assert (3 if certain else None) == refusal.skip_bytes
+    assert shed is not None
+    assert (3 if certain else None) == shed.skip_bytes
 
 
 def test_a_burst_beyond_the_lag_is_refused_in_part_and_every_connection_lives_on(tmp_path: Path) -> None:

@@ -179,12 +179,17 @@ class Desk:
 
     def __init__(self, *, busy_s: float = 0.0) -> None:
         self.turns = Turns()
-        self.turns.attend(self._serve)
+        self.turns.attend(self._serve, self._refuse)
         self.busy_s = busy_s
         self.served: list[list[str]] = []
+        self.refused: list[list[str]] = []
 
     def _serve(self, group: Sequence[Arrived]) -> None:
         self.served.append([one.name for one in group])
+        spin(self.busy_s)
+
+    def _refuse(self, group: Sequence[Arrived]) -> None:
+        self.refused.append([one.name for one in group])
         spin(self.busy_s)
 
     def come(self, *arrivals: Arrived) -> list[list[str]]:
@@ -335,6 +340,41 @@ def test_an_arrival_is_expected_to_take_its_part_of_a_group_and_not_all_of_it() 
         gevent.sleep(0.001)
 
     assert desk.turns.lag_s_behind(1) < LONG_S
+
+
+def test_those_that_are_to_be_refused_have_their_turns_in_small_groups_and_in_the_order_of_their_coming() -> None:
+    """Nothing interrupts a group; and whoever came by the other way must not wait for all of these."""
+    desk = Desk()
+    hub = gevent.get_hub()
+
+    def ask(name: str) -> None:
+        desk.turns.wait_to_refuse()
+        desk.refused.append([name])
+
+    def all_come() -> None:
+        # In one step of the loop. The first of them has its turn at once.
+        RawGreenlet(ask, hub).switch("first")
+        desk.turns.come_to_be_refused(names(20))
+        RawGreenlet(ask, hub).switch("second")
+        desk.turns.come_to_be_refused([Arrived("last")])
+
+    hub.loop.run_callback(all_come)
+    desk.join()
+
+    rows = [[str(n) for n in range(20)][at : at + 8] for at in (0, 8, 16)]
+    assert [["first"], *rows, ["second"], ["last"]] == desk.refused
+
+
+def test_refusals_take_no_more_turns_than_uploads_do() -> None:
+    """They are quick to come back, and would have all of the time for themselves."""
+    desk = Desk(busy_s=LONG_S)
+    desk.turns.come_to_be_refused(names(8 * 100))
+    desk.come(*names(32 * 20))
+    while len(desk.served) < 20:
+        gevent.sleep(0.001)
+
+    # One may be under way when the last upload is served.
+    assert 0 < len(desk.refused) <= 20 + 1
 
 
 def test_a_client_that_sends_many_requests_at_once_is_served_in_turn_with_the_others(tmp_path: Path) -> None:
