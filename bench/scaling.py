@@ -24,17 +24,24 @@ OF_TENANTS, BY_HOUR = "tenants", "tenants, files by hour"
 CASE = Case(5)
 #: How long a server may take until it has nothing to do, in seconds.
 _SETTLING_S = 10.0
+#: How often the time in which each tenant is to upload is doubled.
+_MOST_OPENINGS = 6
 #: Enough that each of two workers has as many as one has elsewhere.
 WORKERS_CASE = Case(5, connections=64)
 
 
 class Point(msgspec.Struct, frozen=True):
-    """What was found `at` one value; of the reference nothing where it has no such thing, or broke a connection off."""
+    """
+    What was found `at` one value; of the reference nothing where it has no such thing, or broke a connection off.
+
+    `opening` is what was found before, while each tenant's first upload was among the others.
+    """
 
     at: int
     case: Case
     collector: Cell
     reference: Cell | None = None
+    opening: Cell | None = None
 
 
 class Sweep(msgspec.Struct, frozen=True):
@@ -77,7 +84,8 @@ class Scaling(msgspec.Struct, frozen=True):
             problem
             for sweep in self.sweeps
             for point in sweep.points
-            for problem in problems_of(f"{point.at:,} {sweep.what}", point.collector)
+            for cell in (point.opening, point.collector)
+            for problem in problems_of(f"{point.at:,} {sweep.what}", cell)
         ]
 
 
@@ -125,7 +133,22 @@ def _tenants(plan: Plan, tell: Callable[[str], None], cores: proc.Cores, count: 
     ):
         # What a start leaves to do, a worker does soon after it is ready.
         proc.await_idle(*server.workers, patience_s=_SETTLING_S)
-        return Point(count, CASE, _cell(server, CASE, uploads, plan, cores))
+        opening = _open(server, uploads, plan, cores)
+        return Point(count, CASE, _cell(server, CASE, uploads, plan, cores), opening=opening)
+
+
+def _open(server: Server, uploads: Sequence[bytes], plan: Plan, cores: proc.Cores) -> Cell:
+    """
+    Measure until each tenant has uploaded: the first time makes it an account, counters and directories.
+
+    That is a cost of a tenant, once in a worker's life, and not one of its uploads. Raises LoadError if it takes too
+    long.
+    """
+    for seconds in (plan.seconds * 2**n for n in range(_MOST_OPENINGS)):
+        cell = _cell(server, CASE, uploads, msgspec.structs.replace(plan, seconds=seconds), cores)
+        if cell.account is not None and cell.account.uploads_acknowledged >= len(uploads):
+            return cell
+    raise LoadError(f"{len(uploads):,} uploads did not come to be acknowledged in {seconds:g} s")
 
 
 def _workers(plan: Plan, tell: Callable[[str], None], cores: proc.Cores, count: int) -> Point:

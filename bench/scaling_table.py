@@ -54,6 +54,16 @@ def _row(point: Point) -> list[str]:
     ]  # fmt: skip
 
 
+def _openings(scaling: Scaling) -> str:
+    """Say what an upload cost while the first one of each tenant was among them."""
+    return " ".join(
+        f"With the first of each, an upload of {point.at:,} {sweep.what} cost {point.opening.cpu_us:,.0f} µs."
+        for sweep in scaling.sweeps
+        for point in sweep.points[-1:]
+        if point.opening is not None
+    )
+
+
 def _notes(scaling: Scaling) -> Iterator[str]:
     yield (
         f"Each point {scaling.plan.seconds:g} s after a warm-up of {scaling.plan.warm_up_s:g} s, in a closed loop; "
@@ -63,7 +73,8 @@ def _notes(scaling: Scaling) -> Iterator[str]:
     if scaling.sweep(OF_TENANTS):
         yield (
             "Tenants: each with its own key and quota, and uploads of all of them in turn. The `file:` sink writes "
-            "files of each tenant, or, by hour, files of all."
+            "files of each tenant, or, by hour, files of all. Each tenant had uploaded before, which makes it an "
+            f"account, counters and directories. {_openings(scaling)}"
         )
     if scaling.sweep("workers") and (cores := scaling.cores_of_two):
         told = " and ".join(map(str, cores.servers))

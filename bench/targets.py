@@ -152,6 +152,8 @@ def _tenants(scaling: Scaling | None, name: str) -> Target:
     costs = [point.collector.cpu_us for point in (first, dearest)]
     what = f"CPU an upload with {dearest.at:,} {name} ÷ {first.at:,}"
     note = f"the dearest of {others[0].at:,} to {others[-1].at:,}: {costs[0]:,.0f} µs and {costs[1]:,.0f} µs"
+    if dearest.opening is not None:
+        note += f"; {dearest.opening.cpu_us:,.0f} µs with the first upload of each"
     return judge(what, TENANTS, _TIMES, costs[1] / costs[0], at_most=True, note=note)
 
 

@@ -12,12 +12,14 @@ from msgspec.structs import replace
 
 import bench.__main__ as program
 from bench import memory, pace, proc, scaling
-from bench.cell import Plan
+from bench.cell import Cell, Plan
+from bench.links import LoadError
 from bench.memory import GROWTH_BYTES, Memory, Sample, limit_mib_per_min
 from bench.pace import Pace
 from bench.proc import Cores
-from bench.scaling import BY_HOUR, OF_TENANTS, Ranges, Scaling
-from tests.bench.test_run import ACCOUNT
+from bench.scaling import BY_HOUR, CASE, OF_TENANTS, Point, Ranges, Scaling, Sweep
+from bench.scaling_table import render
+from tests.bench.test_run import ACCOUNT, CELL
 from tests.bench.test_targets import pace as made_up
 
 PLAN = Plan([], 0.3, 0.1, 1)
@@ -51,6 +53,40 @@ def test_each_point_of_a_curve_measures_all_that_is_drawn(curves: Scaling) -> No
                 assert 0 < cell.requests_per_s
                 assert 0 < cell.cpu_us
                 assert 0 < cell.p50_ms <= cell.p99_ms
+
+
+def test_every_tenant_has_uploaded_before_a_point_of_tenants_is_measured(curves: Scaling) -> None:
+    """What a tenant costs once would be taken for what its uploads cost."""
+    for sweep in curves.sweeps:
+        for point in sweep.points:
+            assert (point.opening is not None) == (sweep.what in {OF_TENANTS, BY_HOUR})
+            if point.opening is not None:
+                assert point.opening.account is not None
+                assert point.at <= point.opening.account.uploads_acknowledged
+
+    assert 2 == render(curves).count("With the first of each, an upload of 700 ")
+
+
+def test_tenants_that_are_not_all_heard_of_in_time_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the measurement would be of a mixture, and nobody would know."""
+    asked: list[float] = []
+
+    def measured(*args: object) -> tuple[Cell, None]:
+        asked.append(args[3].seconds)  # type: ignore[attr-defined]  # a Plan
+        return replace(CELL, account=replace(ACCOUNT, uploads_acknowledged=699)), None
+
+    monkeypatch.setattr(scaling, "measure", measured)
+    monkeypatch.setattr(proc, "await_idle", lambda *pids, patience_s: None)
+    with pytest.raises(LoadError, match="700 uploads did not come to be acknowledged"):
+        scaling.run(PLAN, lambda text: None, Ranges((), (), (700,), ()))
+    assert [PLAN.seconds * times for times in (1, 2, 4, 8, 16, 32)] == asked
+
+
+def test_events_that_are_lost_before_a_point_is_measured_are_told_too(curves: Scaling) -> None:
+    """An acknowledged event is one, whenever it was."""
+    point = Point(1, CASE, CELL, opening=replace(CELL, account=replace(ACCOUNT, stored=ACCOUNT.stored - 1)))
+
+    assert 1 == len(replace(curves, sweeps=[Sweep(OF_TENANTS, [point])]).problems)
 
 
 @pytest.fixture(scope="module")
