@@ -55,9 +55,10 @@ class Server(msgspec.Struct, frozen=True):
 
 
 class CollectorServer(Server, frozen=True):
-    """Collector: with the admin listener, and the directory of its sink."""
+    """Collector: with the admin listener, and the directories of its spool and of its sink."""
 
     admin: tuple[str, int]
+    spool: Path
     sink: Path
 
 
@@ -121,7 +122,7 @@ def collector(
     command = [sys.executable, "-m", "collector", "serve"]
     admin = (_HOST, admin_port)
     with _running("Collector", command, environ, folder, cores, admin, workers=workers, ready="/readyz") as pids:
-        yield CollectorServer("Collector", (_HOST, port), pids, admin, folder / "sink")
+        yield CollectorServer("Collector", (_HOST, port), pids, admin, folder / "spool", folder / "sink")
 
 
 def get(address: tuple[str, int], path: str) -> tuple[int, bytes]:
