@@ -1,5 +1,5 @@
 """
-The rates: each case on the reference and on Collector in turn, and the better of the rounds.
+The rates: each case on the reference and on Collector in turn, and the best of the rounds.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def _rounds(report: Report) -> str:
             rates = [cell.requests_per_s for cell in side]
             spreads.append(1 - min(rates) / max(rates))
     return (
-        f"Shown is the better of {report.plan.rounds} rounds, reference and Collector in turn; the worst is "
+        f"Shown is the best of {report.plan.rounds} rounds, reference and Collector in turn; the worst is "
         f"{median(spreads):.0%} below it at the median, {max(spreads):.0%} at the most."
     )
 
