@@ -102,7 +102,7 @@ STAGES = (
         *_names(_SPOOL, "Spool.sealed Spool.seal Spool.open_segments"), *_names(_SEGMENT, "Segment.seal"),
     )),
     Stage("flusher: compress, write files", "compress, write", "#c98468", (
-        "collector.sinks.local", "collector.sinks.files", "collector.delivery.job",
+        "collector.sinks.local", "collector.sinks.files", "collector.sinks.objects", "collector.delivery.job",
         "collector.receiver.threads", "gevent.threadpool",
     )),
     Stage("flusher: settle, journal", "settle", "#e6bfae", (

@@ -115,9 +115,13 @@ def build(settings: Settings) -> Doors:
         clock=clock,
         rng=rng,
     )
-    sinks = {route: open_sink(url, writer_id=owner) for route, url in settings.routes.items()}
+    sinks = {route: open_sink(url, writer_id=owner, offload=off_hub) for route, url in settings.routes.items()}
     rescue = settings.rescue_sink
-    rescues = {route: open_rescue_sink(rescue, route=route, writer_id=owner) for route in sinks} if rescue else {}
+    rescues = (
+        {route: open_rescue_sink(rescue, route=route, writer_id=owner, offload=off_hub) for route in sinks}
+        if rescue
+        else {}
+    )
     # A batch that hangs holds a thread: each may, and the usual ones are still there for all else.
     most_batches = settings.flush_concurrency * (len(sinks) + len(rescues))
     get_hub().threadpool.maxsize += most_batches

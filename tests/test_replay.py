@@ -24,8 +24,9 @@ from collector.event import Batch
 from collector.outcome import Outcome, Reason, Receipt
 from collector.settings import Settings
 from collector.sinks.base import Limits, Sink
-from collector.sinks.local import LIMITS, LocalSink, Options
+from collector.sinks.local import LocalSink, Options
 from collector.sinks.local_source import LocalSource
+from collector.sinks.objects import LIMITS
 from collector.sinks.registry import open_rescue_sink
 from tests.fakes import FakeClock, RecordingSignals, ScriptedSink, batch
 from tests.server import Server, wait_for
@@ -464,7 +465,7 @@ def by_command() -> int:
 class Halving:
     """A sink that refuses lines that say `bad` and takes the first half of the others, down to the last one."""
 
-    limits = LIMITS
+    limits = LIMITS["tenant"]
     blocking = True
 
     def __init__(self, directory: Path) -> None:

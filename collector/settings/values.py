@@ -21,9 +21,10 @@ from urllib.parse import quote, urlsplit
 Parse = Callable[[object], Any]
 
 #: The sinks this build has; `sinks.registry` makes exactly these, and a test holds the two lists equal.
-SINK_SCHEMES = ("file", "stdout")
+SINK_SCHEMES = ("file", "stdout", "s3")
 #: The sinks that are named in the contract and not built yet.
-PLANNED_SINK_SCHEMES = ("s3", "kinesis", "firehose", "sqs")
+PLANNED_SINK_SCHEMES = ("kinesis", "firehose", "sqs")
+_SHAPES = {"file": "file:DIR", "stdout": "stdout:", "s3": "s3://bucket/prefix"}
 
 #: What a tenant or a route may be called: it becomes part of a path and of a metric's label.
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -254,7 +255,7 @@ def http_url(raw: object) -> str:
 
 def _known_schemes() -> str:
     """Name what may be written instead, as a person writes it."""
-    return " or ".join("file:DIR" if scheme == "file" else f"{scheme}:" for scheme in SINK_SCHEMES)
+    return " or ".join(_SHAPES[scheme] for scheme in SINK_SCHEMES)
 
 
 def _int(raw: object) -> int | None:

@@ -4,14 +4,28 @@ What a sink is: it declares its limits and writes. It does not split, retry, sle
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from collector.event import Batch
 from collector.outcome import Receipt
+
+T = TypeVar("T")
+
+
+class Offload(Protocol):
+    """Runs a function that computes for long where it holds nobody up, and returns what it returns."""
+
+    def __call__(self, run: Callable[[], T], /) -> T:
+        """Run it."""
+
+
+def at_once(run: Callable[[], T]) -> T:
+    """Run a function here: where there is nobody to hold up."""
+    return run()
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -7,19 +7,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-
-import zstandard
 
 from collector.errors import TransientSinkError
 
 #: How often a claim is tried again because the file it had opened was renamed under it.
 CLAIM_ATTEMPTS = 8
-
-#: What is compressed in one call, at the least. A choice: it takes 0.1 ms.
-_CHUNK_BYTES = 64 * 1024
 
 #: What can be done about a refusal of the file system.
 ADVICE = {
@@ -58,34 +52,6 @@ def claim_file(temporary: str | Path) -> int:
             raise
         os.close(claim)
     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-
-
-def compress(pieces: Sequence[bytes | memoryview], level: int) -> bytes:
-    """
-    Make one zstd frame of all pieces, with its size and a checksum.
-
-    They are not put together first: a copy of 4 MiB takes 3 ms, in which nothing else runs in this process.
-    """
-    stream = make_compressor(level).compressobj(size=sum(map(len, pieces)))
-    return b"".join([*map(stream.compress, _chunks(pieces)), stream.flush()])
-
-
-def _chunks(pieces: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """Put small pieces together: for each call the compressor lets go of the interpreter, and has to wait for it."""
-    small: list[bytes | memoryview] = []
-    size = 0
-    for piece in pieces:
-        small.append(piece)
-        size += len(piece)
-        if size >= _CHUNK_BYTES:
-            yield small[0] if len(small) == 1 else b"".join(small)
-            small, size = [], 0
-    yield b"".join(small)
-
-
-def make_compressor(level: int) -> zstandard.ZstdCompressor:
-    """Make a compressor, which serves one thread at a time."""
-    return zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
 
 
 def write_all(claim: int, frame: bytes) -> None:

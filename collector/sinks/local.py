@@ -13,39 +13,19 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
-import zstandard
 
 from collector.clock import Clock
-from collector.errors import SinkError
 from collector.event import Batch
 from collector.outcome import Receipt
-from collector.sinks.base import Limits
-from collector.sinks.files import claim_file, compress, folders, make_compressor, refused, sync_directory, write_all
+from collector.sinks.base import Offload
+from collector.sinks.files import claim_file, folders, refused, sync_directory, write_all
+from collector.sinks.objects import LIMITS, SUFFIX, By, Packer, place_of
 from collector.sinks.url import SinkUrl, read_options
-
-#: 64 MiB keep one write (the batch, its frame, and zstd's own room) within what a small worker can spare.
-#: A file has no limit of its own for events, so the bytes decide.
-LIMITS_BY_HOUR = Limits(
-    max_events=1_000_000,
-    max_bytes=64 * 1024 * 1024,
-    max_event_bytes=64 * 1024 * 1024,
-    partitioned=False,
-    hourly=True,
-)
-LIMITS = Limits(max_events=1_000_000, max_bytes=64 * 1024 * 1024, max_event_bytes=64 * 1024 * 1024, partitioned=True)
-
-SUFFIX = ".ndjson.zst"
-TENANT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-#: 200 characters leave room for the suffix and the marks of a temporary file in the 255 of a file name.
-BATCH_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=-]{0,199}")
 
 #: A temporary file this old has no living writer: one write takes seconds, and its retry writes over it.
 STALE_US = 3600 * 1_000_000
@@ -54,11 +34,6 @@ SWEEP_DIRECTORIES = 10_000
 #: How many directories are remembered as synced, at 170 bytes each. A tenant needs three, and one more each hour: ten
 #: thousand tenants through four hours. Then it starts anew; were they more at once, each write would make all again.
 SYNCED_DIRECTORIES = 65_536
-#: A compressor that met no larger batch is small itself, and kept for the next one. A choice.
-SMALL_BYTES = 64 * 1024
-
-
-By = Literal["tenant", "hour"]
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +49,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by: By = "tenant"
 
 
-def from_url(url: SinkUrl, writer_id: str, clock: Clock) -> LocalSink:  # noqa: ARG001 - a batch's name says all
+def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> LocalSink:  # noqa: ARG001 - a batch's name says all
     """Make the sink of a `file:` URL; raises `ValueError`."""
     options = read_place(url)
     return LocalSink(url.path, clock=clock, level=options.level, fsync=options.fsync, by=options.by)
@@ -104,18 +79,16 @@ class LocalSink:
     def __init__(
         self, directory: str | Path, *, clock: Clock, level: int = 1, fsync: bool = True, by: By = "tenant"
     ) -> None:
-        self._by_tenant = by == "tenant"
-        self.limits = LIMITS if self._by_tenant else LIMITS_BY_HOUR
+        self._by = by
+        self.limits = LIMITS[by]
         self._root = Path(directory).absolute()
         # Paths are text on the way of a batch: as `Path`, they took a third of its time.
         self._below = f"{self._root}/".replace("//", "/")
         self._clock = clock
-        self._level = level
+        self._packer = Packer(level)
         self._fsync = fsync
         # Directories whose entry in their parent is on the disk. Set operations are atomic, so it needs no lock.
         self._synced: set[str] = set()
-        # Compressors that nobody uses; one serves one thread at a time. List operations are atomic, too.
-        self._idle: list[zstandard.ZstdCompressor] = []
 
     def start(self) -> None:
         """Make the directory, see that it can be written to, and sweep what killed writers left an hour ago."""
@@ -136,8 +109,9 @@ class LocalSink:
         """
         if not len(batch):
             return Receipt(delivered=0)
-        directory, name = self._place(batch)
-        frame = self._compress(batch)
+        below, name = place_of(batch, self._by)
+        directory = f"{self._below}{below}"
+        frame = self._packer.pack(batch)
         try:
             try:
                 self._put(directory, name, frame)
@@ -152,31 +126,6 @@ class LocalSink:
 
     def close(self) -> None:
         """Do nothing: between writes no file is open."""
-
-    def _place(self, batch: Batch) -> tuple[str, str]:
-        """Say where the batch goes: directory and name. Nothing but the two patterns lets a name into a path."""
-        tenant_id, hour = batch.spans[0].tenant_id, batch.spans[0].hour
-        if any(span.hour != hour or (self._by_tenant and span.tenant_id != tenant_id) for span in batch.spans):
-            raise SinkError(f"batch {batch.name!r} is not one {'tenant and ' * self._by_tenant}hour, as a file must be")
-        if not BATCH_NAME.fullmatch(batch.name):
-            raise SinkError(f"batch name {batch.name!r} can't be a file name")
-        name = f"{batch.name}{SUFFIX}"
-        if not self._by_tenant:
-            return f"{self._below}{_hour_path(hour)}", name
-        if not TENANT_ID.fullmatch(tenant_id):
-            raise SinkError(f"tenant id {tenant_id!r} can't be a directory")
-        return f"{self._below}tenant={tenant_id}/{_hour_path(hour)}", name
-
-    def _compress(self, batch: Batch) -> bytes:
-        if batch.size > SMALL_BYTES:
-            return compress(batch.pieces, self._level)
-        try:
-            compressor = self._idle.pop()
-        except IndexError:
-            compressor = make_compressor(self._level)
-        frame = compressor.compress(batch.payload)
-        self._idle.append(compressor)
-        return frame
 
     def _put(self, directory: str, name: str, frame: bytes) -> None:
         self._make(directory)
@@ -245,9 +194,3 @@ class LocalSink:
                 temporary.unlink()
             finally:
                 os.close(claim)
-
-
-@lru_cache(maxsize=8)
-def _hour_path(hour: int) -> str:
-    moment = datetime.fromtimestamp(0, UTC) + timedelta(hours=hour)
-    return f"date={moment:%Y-%m-%d}/hour={moment:%H}"

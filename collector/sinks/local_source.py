@@ -22,8 +22,9 @@ import zstandard
 from collector.clock import Clock
 from collector.errors import SinkError
 from collector.event import Batch, Span
-from collector.sinks.files import claim_file, compress, folders, refused, sync_directory, write_all
-from collector.sinks.local import BATCH_NAME, LIMITS, SUFFIX, TENANT_ID, LocalSink, Options, read_place
+from collector.sinks.files import claim_file, folders, refused, sync_directory, write_all
+from collector.sinks.local import LocalSink, Options, read_place
+from collector.sinks.objects import BATCH_NAME, LIMITS, SUFFIX, TENANT_ID, compress
 from collector.sinks.url import SinkUrl
 
 REJECTED = "rejected"
@@ -128,8 +129,8 @@ class LocalStored:
             self._loaded = _identity(os.fstat(fd))
             frame = file.read()
         size = zstandard.frame_content_size(frame)
-        if not 0 < size <= LIMITS.max_bytes:
-            raise ValueError(f"it says that it holds {size} bytes, and a batch is 1 to {LIMITS.max_bytes}")
+        if not 0 < size <= LIMITS["tenant"].max_bytes:
+            raise ValueError(f"it says that it holds {size} bytes, and a batch is 1 to {LIMITS['tenant'].max_bytes}")
         payload = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
         if not payload.endswith(b"\n"):
             raise ValueError("its last line has no end")

@@ -7,15 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collector.clock import Clock, SystemClock
-from collector.sinks import local, local_source, stdout, url
-from collector.sinks.base import Sink, Source
+from collector.sinks import local, local_source, s3, stdout, url
+from collector.sinks.base import Offload, Sink, Source, at_once
 
-#: Makes a sink from its URL, the id of the worker that writes, and the clock. It opens nothing yet.
-Factory = Callable[[url.SinkUrl, str, Clock], Sink]
+#: Makes a sink from its URL, the id of the worker that writes, the clock, and what to compute elsewhere with. It opens
+#: nothing yet.
+Factory = Callable[[url.SinkUrl, str, Clock, Offload], Sink]
 
 SINKS: dict[str, Factory] = {
     "file": local.from_url,
     "stdout": stdout.from_url,
+    "s3": s3.from_url,
 }
 
 #: The reading sides, of sinks that have one: a rescue sink can be replayed if it is here.
@@ -26,16 +28,19 @@ SOURCES: dict[str, Callable[[url.SinkUrl, Clock], Source]] = {
 SCHEMES: tuple[str, ...] = tuple(SINKS)
 
 
-def open_sink(text: str, *, writer_id: str, clock: Clock | None = None) -> Sink:
+def open_sink(text: str, *, writer_id: str, clock: Clock | None = None, offload: Offload = at_once) -> Sink:
     """
     Make the sink that a URL names, without touching its destination; the sink's `start` does that.
 
-    Raises `ValueError` with one sentence that says what is wrong with the URL and what to write instead.
+    `offload` runs what a sink computes for long, where it holds up nobody. Raises `ValueError` with one sentence that
+    says what is wrong with the URL and what to write instead.
     """
-    return _open(url.parse(text), writer_id, clock)
+    return _open(url.parse(text), writer_id, clock, offload)
 
 
-def open_rescue_sink(text: str, *, route: str, writer_id: str, clock: Clock | None = None) -> Sink:
+def open_rescue_sink(
+    text: str, *, route: str, writer_id: str, clock: Clock | None = None, offload: Offload = at_once
+) -> Sink:
     """
     Make the rescue sink as one route has it: below `route=<name>`, so that a replay knows where a batch belongs.
 
@@ -43,9 +48,9 @@ def open_rescue_sink(text: str, *, route: str, writer_id: str, clock: Clock | No
     """
     parsed = url.parse(text)
     if parsed.scheme not in SOURCES:
-        return _open(parsed, writer_id, clock)
+        return _open(parsed, writer_id, clock, offload)
     open_source(text, clock=clock)
-    return _open(url.within(parsed, f"route={route}"), writer_id, clock)
+    return _open(url.within(parsed, f"route={route}"), writer_id, clock, offload)
 
 
 def open_source(text: str, *, clock: Clock | None = None) -> Source:
@@ -54,7 +59,7 @@ def open_source(text: str, *, clock: Clock | None = None) -> Source:
     make = SOURCES.get(parsed.scheme)
     if make is None:
         if parsed.scheme not in SINKS:
-            _open(parsed, "", clock)
+            _open(parsed, "", clock, at_once)
         which = ", ".join(f"{scheme}:" for scheme in SOURCES)
         raise ValueError(f"{text!r} can't be read back, so nothing can be sent on from there; what can be is {which}")
     return make(parsed, clock or SystemClock())
@@ -65,10 +70,10 @@ def can_be_read_back(text: str) -> bool:
     return url.parse(text).scheme in SOURCES
 
 
-def _open(parsed: url.SinkUrl, writer_id: str, clock: Clock | None) -> Sink:
+def _open(parsed: url.SinkUrl, writer_id: str, clock: Clock | None, offload: Offload) -> Sink:
     factory = SINKS.get(parsed.scheme)
     if factory is None:
         raise ValueError(
             f"sink {parsed.text!r}: there is no sink {parsed.scheme!r}; the schemes are {', '.join(SCHEMES)}"
         )
-    return factory(parsed, writer_id, clock or SystemClock())
+    return factory(parsed, writer_id, clock or SystemClock(), offload)

@@ -22,7 +22,7 @@ from collector.clock import Clock
 from collector.errors import TransientSinkError
 from collector.event import Batch
 from collector.outcome import Receipt
-from collector.sinks.base import Limits
+from collector.sinks.base import Limits, Offload
 from collector.sinks.url import SinkUrl, read_options
 
 #: One segment's worth: whoever reads the output gets nothing else while a batch is written.
@@ -41,7 +41,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """None: the output is what it is."""
 
 
-def from_url(url: SinkUrl, writer_id: str, clock: Clock) -> StdoutSink:  # noqa: ARG001 - every sink is made so
+def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> StdoutSink:  # noqa: ARG001 - every sink is made so
     """Make the sink of a `stdout:` URL; raises `ValueError`."""
     if url.host or url.path:
         raise ValueError(f"sink {url.text!r}: the standard output has no path; write stdout:")

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from collector.errors import SinkError, TransientSinkError
 from collector.event import Batch, Span
 from collector.sinks import local
-from collector.sinks.files import compress
 from collector.sinks.local import LocalSink
+from collector.sinks.objects import compress
 from tests.fakes import HOUR, FakeClock, batch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -521,7 +521,7 @@ import os, sys
 from pathlib import Path
 from collector.clock import SystemClock
 from collector.errors import SinkError, TransientSinkError
-from collector.sinks.files import compress
+from collector.sinks.objects import compress
 from collector.sinks.local import LocalSink
 from tests.fakes import batch
 
@@ -556,7 +556,7 @@ import os, sys
 import gevent
 from gevent.threadpool import ThreadPool
 from collector.clock import SystemClock
-from collector.sinks.files import compress
+from collector.sinks.objects import compress
 from collector.sinks.local import LocalSink
 from tests.fakes import batch
 
@@ -587,7 +587,7 @@ import os, subprocess, sys
 from pathlib import Path
 from collector.clock import SystemClock
 from collector.errors import TransientSinkError
-from collector.sinks.files import compress
+from collector.sinks.objects import compress
 from collector.sinks.local import LocalSink
 from tests.fakes import batch
 

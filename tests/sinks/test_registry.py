@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector import aws
 from collector.sinks.local import LocalSink
 from collector.sinks.registry import SCHEMES, SINKS, open_sink
+from collector.sinks.s3 import S3Sink
 from collector.sinks.stdout import StdoutSink
 from tests.fakes import batch
 
@@ -67,6 +69,7 @@ def test_each_scheme_opens_its_sink() -> None:
     """The table is literal, so a slip in it is seen only by opening."""
     assert isinstance(open_sink("file:data", writer_id="w1"), LocalSink)
     assert isinstance(open_sink("stdout:", writer_id="w1"), StdoutSink)
+    assert isinstance(open_sink("s3://bucket/prefix", writer_id="w1"), S3Sink)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,7 @@ def test_each_scheme_opens_its_sink() -> None:
     [
         ("", "has no scheme; for a directory write file:DIR"),
         ("data", "has no scheme; for a directory write file:data"),
-        ("ftp:data", "there is no sink 'ftp'; the schemes are file, stdout"),
+        ("ftp:data", "there is no sink 'ftp'; the schemes are file, stdout, s3"),
         (":data", "there is no sink ''"),
         ("file:", "names no directory; write file:data"),
         ("file:?level=3", "names no directory"),
@@ -96,6 +99,15 @@ def test_each_scheme_opens_its_sink() -> None:
         ("stdout:out", "the standard output has no path; write stdout:"),
         ("stdout://out", "the standard output has no path; write stdout:"),
         ("stdout:?level=1", "unknown field `level`; stdout: has no options"),
+        ("s3:bucket", "'' is no name of a bucket; write s3://bucket/prefix"),
+        ("s3:///prefix", "'' is no name of a bucket"),
+        ("s3://Bucket/prefix", "'Bucket' is no name of a bucket"),
+        ("s3://bucket:9000/prefix", "'bucket:9000' is no name of a bucket"),
+        (f"s3://bucket/{'p' * 513}", "its prefix has over 512 bytes"),
+        ("s3://bucket/a%0Ab", "or some that can't be printed"),
+        ("s3://bucket?endpoint=127.0.0.1:9000", "its endpoint is no http:// or https:// URL"),
+        ("s3://bucket?by=day", "Invalid enum value 'day'"),
+        ("s3://bucket?key=AKIA", "unknown field `key`; its options are region, endpoint, level, by"),
     ],
 )
 def test_a_mistake_is_named_with_what_to_write_instead(url: str, said: str) -> None:
@@ -107,7 +119,25 @@ def test_a_mistake_is_named_with_what_to_write_instead(url: str, said: str) -> N
     assert repr(url) in str(raised.value)
 
 
-@given(url=st.text() | st.text(alphabet="file:/?&=%#[]@~.\x00 level1").map("file:".__add__))
+def test_a_key_in_a_url_is_refused_without_a_word_of_it() -> None:
+    """What is said of a setting goes to a terminal and to a log."""
+    with pytest.raises(ValueError, match="never from a URL: write s3://bucket/prefix") as raised:
+        open_sink("s3://AKIDKEY:secret@bucket/prefix", writer_id="w1")
+
+    assert not any(word in str(raised.value) for word in ("AKIDKEY", "secret"))
+
+
+def test_a_sink_whose_client_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image without the extra is smaller, and is told before a port opens."""
+    monkeypatch.setattr(aws, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs boto3, which is not installed: pip install 'collector\[aws\]'"):
+        open_sink("s3://bucket", writer_id="w1")
+
+
+_ODD = st.text(alphabet="file:/?&=%#[]@~.\x00 level1")
+
+
+@given(url=st.text() | _ODD.map("file:".__add__) | _ODD.map("s3://".__add__))
 def test_any_text_is_a_sink_or_a_sentence(url: str) -> None:
     """Whoever writes the settings sees a ValueError's sentence; any other exception would be a traceback."""
     try:

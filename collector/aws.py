@@ -1,0 +1,120 @@
+"""
+AWS as Collector reaches it: clients on boto3's default credential chain, and what their errors mean.
+
+Nothing else imports boto3 or botocore, and this does so only when a client is made: it takes 0.3 s of a start, and who
+sends nothing to AWS need not have it. Nobody retries here: a batch that failed goes back to the spool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from collector.errors import SinkError, TransientSinkError
+
+#: How long a connection may take to come about, and an answer to begin, in seconds. Guesses: together less than the
+#: 10 s for which the answer to a device waits for its sink.
+_CONNECT_S, _READ_S = 3.0, 6.0
+#: How many connections a client keeps: at least as many as batches are under way. More wait for each other.
+_CONNECTIONS = 32
+
+#: What can be done about a refusal, by AWS's code for it.
+_ADVICE = {
+    "AccessDenied": "let Collector's role do that there",
+    "AccessDeniedException": "let Collector's role do that there",
+    "AllAccessDisabled": "let Collector's role do that there",
+    "ExpiredToken": "the credentials have run out; where they come from must renew them",
+    "ExpiredTokenException": "the credentials have run out; where they come from must renew them",
+    "InvalidAccessKeyId": "these credentials are not known there; look at which ones won: the environment's come first",
+    "NoSuchBucket": "create the bucket, or name another one",
+    "PermanentRedirect": "the bucket lies in another region; name that with region=",
+    "AuthorizationHeaderMalformed": "the bucket may lie in another region; name that with region=",
+    "RequestTimeTooSkewed": "set this machine's clock right",
+    "SignatureDoesNotMatch": "the secret does not belong to the key",
+    "SlowDown": "AWS asks for a slower pace, and the batch waits",
+}
+_WAITS = "the batch is kept and tried again"
+_NO_CREDENTIALS = "give the task a role, or this machine what boto3's default chain looks for"
+
+
+class Client(Protocol):
+    """One of boto3's clients: a method for each operation, which takes and returns what AWS's documentation says."""
+
+    def __getattr__(self, operation: str) -> Callable[..., dict[str, Any]]:
+        """Return the method of an operation."""
+
+    def close(self) -> None:
+        """Let all connections go."""
+
+
+def is_installed() -> bool:
+    """Tell whether there is a boto3 to make clients with."""
+    return find_spec("boto3") is not None
+
+
+def client(service: str, *, region: str = "", endpoint: str = "") -> Client:
+    """
+    Make a client of a service, which any number of greenlets may use at once.
+
+    Raises `SinkError` when it can't be made, and `TransientSinkError` while there are no credentials.
+
+    Region and credentials are those of boto3's default chain, unless `region` is given; `endpoint` is a URL in the
+    place of AWS's own. Making one takes some 100 ms of CPU (measured), so it is done at the start.
+    """
+    import boto3  # noqa: PLC0415 -- see the top
+    from botocore.config import Config  # noqa: PLC0415 -- as above
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 -- as above
+
+    config = Config(
+        connect_timeout=_CONNECT_S,
+        read_timeout=_READ_S,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=_CONNECTIONS,
+        tcp_keepalive=True,
+        # A bucket's name is part of a host's name at AWS; elsewhere nobody answers to that.
+        s3={"addressing_style": "path"} if endpoint else {},
+    )
+    try:
+        session = boto3.session.Session()
+        if session.get_credentials() is None:
+            # Asked before: a client without credentials never looks for them again.
+            raise TransientSinkError(f"{service}: there are no credentials: {_NO_CREDENTIALS}")
+        made: Client = session.client(service, region_name=region or None, endpoint_url=endpoint or None, config=config)
+    except (BotoCoreError, ValueError) as error:
+        raise SinkError(f"{service}: no client can be made: {_sentence(error)}") from error
+    return made
+
+
+def call(
+    what: str, method: Callable[..., dict[str, Any]], *, unless: Collection[str] = (), **arguments: object
+) -> dict[str, Any] | None:
+    """
+    Call a client's method, and return what it answers; None for a refusal with one of the codes of `unless`.
+
+    Raises `TransientSinkError` for any other, for credentials that are not there, and for an answer that does not come:
+    what was asked for may have been done then. `what` says it for people.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- as in `client`
+    from botocore.exceptions import HTTPClientError as Unanswered  # noqa: PLC0415 -- as in `client`
+
+    try:
+        return method(**arguments)
+    except ClientError as error:
+        code, message = _refusal(error.response)
+        if code in unless:
+            return None
+        raise TransientSinkError(f"{what}: {code}: {message}; {_ADVICE.get(code, _WAITS)}") from error
+    except (Unanswered, BotoCoreError) as error:
+        raise TransientSinkError(f"{what}: {_sentence(error)}; {_WAITS}") from error
+
+
+def _refusal(response: dict[str, Any]) -> tuple[str, str]:
+    """Return the code and the message of an error's answer; some have nothing but a status."""
+    error = response.get("Error", {})
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "no status")
+    return str(error.get("Code") or status), str(error.get("Message") or "no message").rstrip(".")
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).rstrip(".").replace("\n", " ")

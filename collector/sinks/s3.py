@@ -1,0 +1,170 @@
+"""
+The `s3:` sink: one zstd-compressed object a batch, as the `file:` sink has files.
+
+    s3://bucket/prefix/tenant=<id>/date=YYYY-MM-DD/hour=HH/<batch>.ndjson.zst
+    s3://bucket/prefix/date=YYYY-MM-DD/hour=HH/<batch>.ndjson.zst                 with ?by=hour, of all tenants
+
+An object is there whole or not at all, and is written once: a repeat of its batch is refused by the bucket
+(`If-None-Match`), and so has arrived. Collector needs `s3:PutObject` and `s3:AbortMultipartUpload` there, and no more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, Any
+
+import msgspec
+
+from collector import aws
+from collector.clock import Clock
+from collector.errors import TransientSinkError
+from collector.event import Batch
+from collector.outcome import Receipt
+from collector.sinks.base import Offload
+from collector.sinks.objects import LIMITS, By, Packer, place_of
+from collector.sinks.url import SinkUrl, read_options
+
+#: Larger frames go in parts: each has an answer and a time of its own, and a lost connection costs one of them. S3
+#: takes parts from 5 MiB on, and up to 10,000. A choice.
+PART_BYTES = 8 * 1024 * 1024
+#: What S3 says of an object that is there already.
+_THERE = frozenset({"PreconditionFailed", "412"})
+_CONTENT_TYPE = "application/zstd"
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+#: A key has 1,024 bytes at the most; tenant, hour and batch take up to 330 of them.
+_MOST_PREFIX_BYTES = 512
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    `region` and `endpoint` take the place of those that boto3's default chain finds; `level` is zstd's.
+
+    `by=hour` puts the events of all tenants into one object: S3 charges for each, and of thousands of tenants each
+    would have its own every second.
+    """
+
+    region: str = ""
+    endpoint: str = ""
+    level: Annotated[int, msgspec.Meta(ge=1, le=19)] = 1
+    by: By = "tenant"
+
+
+def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> S3Sink:  # noqa: ARG001 - every sink is made so
+    """Make the sink of an `s3:` URL; raises `ValueError`."""
+    if "@" in url.host:
+        raise ValueError(
+            "sink s3://…@…: a key stands before its bucket; credentials come from boto3's default chain, such as the "
+            "task's role, and never from a URL: write s3://bucket/prefix"
+        )
+    options = read_options(url, Options)
+    prefix = url.path.strip("/")
+    if not _BUCKET.fullmatch(url.host):
+        raise ValueError(f"sink {url.text!r}: {url.host!r} is no name of a bucket; write s3://bucket/prefix")
+    if not prefix.isprintable() or len(prefix.encode()) > _MOST_PREFIX_BYTES:
+        raise ValueError(
+            f"sink {url.text!r}: its prefix has over {_MOST_PREFIX_BYTES} bytes, or some that can't be printed"
+        )
+    if options.endpoint and not options.endpoint.startswith(("http://", "https://")):
+        raise ValueError(f"sink {url.text!r}: its endpoint is no http:// or https:// URL")
+    if not aws.is_installed():
+        raise ValueError(f"sink {url.text!r} needs boto3, which is not installed: pip install 'collector[aws]'")
+
+    def connect() -> aws.Client:
+        return aws.client("s3", region=options.region, endpoint=options.endpoint)
+
+    return S3Sink(url.host, prefix, connect=connect, offload=offload, level=options.level, by=options.by)
+
+
+class S3Sink:
+    """
+    Writes batches below a prefix of a bucket; any number of greenlets may write at once.
+
+    It talks over gevent's sockets, on the hub: in threads a put costs five times the CPU (measured). `offload` runs
+    elsewhere what computes for long; `connect` makes the client.
+    """
+
+    blocking = False
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        *,
+        connect: Callable[[], aws.Client],
+        offload: Offload,
+        level: int = 1,
+        by: By = "tenant",
+    ) -> None:
+        self.limits = LIMITS[by]
+        self._bucket = bucket
+        self._below = f"{prefix}/" if prefix else ""
+        self._by: By = by
+        self._connect = connect
+        self._offload = offload
+        self._packer = Packer(level)
+        self._client: aws.Client | None = None
+
+    def start(self) -> None:
+        """Make the client; raises `SinkError` when that can't be done. It asks the bucket for nothing."""
+        if self._client is None:
+            self._client = self._connect()
+
+    def write(self, batch: Batch) -> Receipt:
+        """
+        Write one object; raises `TransientSinkError` for whatever S3 refuses, or does not answer to in time.
+
+        Raises `SinkError` for a batch that the limits rule out, or of no nameable tenant: a defect of the caller.
+        """
+        if not len(batch):
+            return Receipt(delivered=0)
+        # Here, too, for a start may have failed, and what it missed may be there by now.
+        self.start()
+        directory, name = place_of(batch, self._by)
+        key = f"{self._below}{directory}/{name}"
+        frame = self._offload(lambda: self._packer.pack(batch))
+        if len(frame) <= PART_BYTES:
+            self._ask("put_object", key, unless=_THERE, Body=frame, ContentType=_CONTENT_TYPE, IfNoneMatch="*")
+        else:
+            self._put_parts(key, memoryview(frame))
+        return Receipt(delivered=len(batch))
+
+    def close(self) -> None:
+        """Let the client go, with its connections; safe to call twice and before `start`."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _put_parts(self, key: str, frame: memoryview) -> None:
+        begun = self._ask("create_multipart_upload", key, ContentType=_CONTENT_TYPE) or {}
+        upload_id = begun["UploadId"]
+        try:
+            parts = []
+            for number, at in enumerate(range(0, len(frame), PART_BYTES), 1):
+                body = bytes(frame[at : at + PART_BYTES])
+                part = self._ask("upload_part", key, UploadId=upload_id, PartNumber=number, Body=body) or {}
+                parts.append({"PartNumber": number, "ETag": part["ETag"]})
+            done = self._ask(
+                "complete_multipart_upload", key,
+                unless=_THERE, UploadId=upload_id, MultipartUpload={"Parts": parts}, IfNoneMatch="*",
+            )  # fmt: skip
+        except BaseException:
+            self._abort(key, upload_id)
+            raise
+        if done is None:
+            # It was there, and the parts are not needed.
+            self._abort(key, upload_id)
+
+    def _abort(self, key: str, upload_id: str) -> None:
+        """Let go of parts that would be paid for. Those of a process that died here are the bucket's rules to sweep."""
+        with suppress(TransientSinkError):
+            self._ask("abort_multipart_upload", key, UploadId=upload_id)
+
+    def _ask(
+        self, operation: str, key: str, *, unless: frozenset[str] = frozenset(), **arguments: object
+    ) -> dict[str, Any] | None:
+        what = f"s3: {operation} {self._bucket}/{key}"
+        return aws.call(
+            what, getattr(self._client, operation), unless=unless, Bucket=self._bucket, Key=key, **arguments
+        )
