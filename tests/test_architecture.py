@@ -287,6 +287,17 @@ def test_only_the_worker_and_the_root_know_gevent() -> None:
     ]
 
 
+def test_one_module_knows_aws() -> None:
+    """What its errors mean is said once, and a worker that has no use for it never loads it."""
+    assert [] == [
+        f"{source.path}:{line} imports {name}"
+        for source in sources()
+        if source.path != "collector/aws.py"
+        for line, name in imports(source)
+        if name.split(".")[0] in {"boto3", "botocore", "s3transfer"}
+    ]
+
+
 # Imports each module in the order given and reports, as JSON, what an import did that it must not.
 _IMPORTER = """
 import importlib, json, os, sys
