@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from typing import Any, Protocol
 
+import msgspec
+
 from collector.errors import SinkError, TransientSinkError
 
 #: How long a connection may take to come about, and an answer to begin, in seconds. Guesses: together less than the
@@ -35,6 +37,8 @@ _ADVICE = {
     "SlowDown": "AWS asks for a slower pace, and the batch waits",
 }
 _WAITS = "the batch is kept and tried again"
+#: Providers that use the task's role, themselves or to take on another.
+_OF_THE_ROLE = frozenset({"container-role", "assume-role"})
 _NO_CREDENTIALS = "give the task a role, or this machine what boto3's default chain looks for"
 
 
@@ -46,6 +50,22 @@ class Client(Protocol):
 
     def close(self) -> None:
         """Let all connections go."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """
+    What can be told of the credentials that the default chain has found, and nothing that is secret.
+
+    `provider` is boto3's name for where they are from: `env`, `shared-credentials-file`, `container-role`, … They are
+    `temporary` when they end by themselves, and `renewed` when boto3 gets others before that. `account` is what AWS
+    itself says; empty where it did not answer, and `why` says what it did instead.
+    """
+
+    provider: str
+    temporary: bool
+    renewed: bool
+    account: str = ""
+    why: str = ""
 
 
 def is_installed() -> bool:
@@ -84,6 +104,50 @@ def client(service: str, *, region: str = "", endpoint: str = "") -> Client:
     except (BotoCoreError, ValueError) as error:
         raise SinkError(f"{service}: no client can be made: {_sentence(error)}") from error
     return made
+
+
+def find(*, region: str = "") -> Found | None:
+    """Look for credentials as a client does, and ask AWS whose they are; None when there are none."""
+    import boto3  # noqa: PLC0415 -- see the top
+    from botocore.credentials import RefreshableCredentials  # noqa: PLC0415 -- as above
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 -- as above
+
+    try:
+        found = boto3.session.Session().get_credentials()
+        if found is None:
+            return None
+        renewed = isinstance(found, RefreshableCredentials)
+        temporary = renewed or bool(found.get_frozen_credentials().token)
+    except BotoCoreError as error:
+        raise TransientSinkError(f"aws: {_sentence(error)}") from error
+    account, why = "", ""
+    try:
+        told = call("sts: get_caller_identity", client("sts", region=region).get_caller_identity) or {}
+        account = str(told["Account"])
+    except SinkError as error:
+        why = str(error).removesuffix(f"; {_WAITS}")
+    return Found(found.method, temporary, renewed, account, why)
+
+
+def problems_of(found: Found, *, has_task_role: bool, allowed: Collection[str]) -> list[str]:
+    """
+    Say what must not be: a key that nobody renews, or one that stands in the way of the task's role.
+
+    `allowed` names the providers of which an operator wants just that.
+    """
+    if found.provider in allowed:
+        return []
+    problems = []
+    if has_task_role and found.provider not in _OF_THE_ROLE:
+        problems.append(
+            f"the task has a role, and credentials of the provider {found.provider!r} stand in its way: remove them"
+        )
+    if not found.temporary:
+        problems.append(
+            f"the credentials are a long-lived key of the provider {found.provider!r}: remove it, and give the task a "
+            "role"
+        )
+    return problems
 
 
 def call(

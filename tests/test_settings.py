@@ -237,6 +237,8 @@ def test_all_mistakes_are_told_at_once_each_by_its_name(tmp_path: Path) -> None:
         ("SINK", "file:", "names no directory"),
         ("SINK", "file://data", "write file:data, without the slashes"),
         ("SINK", "file:~/data", "names no directory"),
+        ("AWS_KEYS_ALLOWED", "Env", "is no list of names; write them in lower case"),
+        ("AWS_KEYS_ALLOWED", "env,,iam-role", "is no list of names"),
         ("SINK", "kinesis://stream", "this build does not have kinesis: sinks yet"),
         ("SINK", "firehose://stream", "this build does not have firehose: sinks yet"),
         ("SINK", "sqs://queue", "this build does not have sqs: sinks yet"),

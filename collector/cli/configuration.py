@@ -10,9 +10,17 @@ from hashlib import sha256
 
 import click
 
+from collector.cli.credentials import look
 from collector.cli.loading import load_or_exit, notes
 from collector.cli.screen import fail, few, print_table, readable, size
-from collector.settings import dedupe_budget, memory_limit_bytes, mount_size_bytes, spool_budget, to_json
+from collector.settings import (
+    dedupe_budget,
+    environment,
+    memory_limit_bytes,
+    mount_size_bytes,
+    spool_budget,
+    to_json,
+)
 from collector.settings.gunicorn import gunicorn_settings
 from collector.settings.values import NAME
 
@@ -42,7 +50,12 @@ def check() -> None:
             ("graceful timeout", f"{settings.graceful_timeout_s} s; stop grace must be longer"),
         ],
     )
-    for note in notes(settings):
+    told, problems, more = look(settings, environment())
+    if told:
+        print_table("AWS", ("", ""), told)
+    if problems:
+        fail(problems)
+    for note in [*notes(settings), *more]:
         click.secho(f"Note: {note}", fg="yellow")
     click.secho("The settings are sound.", fg="green")
 

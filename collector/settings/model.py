@@ -43,7 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     see `spool_budget`. After SIGTERM a task is unready and answers on for `lame_duck_s`, then drains for `drain_s`. A
     batch whose sink fails for `rescue_after_s` goes to the rescue sink. Uploads that would wait longer than
     `max_lag_s` for their turn are refused. Without `hot_door` all go through gunicorn's parser and Flask, to the same
-    answers. `trusted_hops` counts the proxies in front that append to X-Forwarded-For. `read_at_s` is CLOCK_MONOTONIC
+    answers. `trusted_hops` counts the proxies in front that append to X-Forwarded-For. `aws_keys_allowed` are boto3's
+    names, with commas between them, of the providers whose long-lived keys are wanted. `read_at_s` is CLOCK_MONOTONIC
     at the reading of the settings file, None when it is not known; `text_sha256` is of the file's text, empty without a
     file.
     """
@@ -82,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     trusted_hops: int = 0
     log_level: str = "info"
     tmpfs_mounts: str | None = None
+    aws_keys_allowed: str | None = None
     routes: dict[str, str] = msgspec.field(default_factory=dict)
     tenants: tuple[Tenant, ...] = (DEV_TENANT,)
     read_at_s: float | None = None

@@ -22,6 +22,7 @@ from collector.settings.values import (
     choice,
     did_you_mean,
     http_url,
+    names,
     path,
     seconds,
     sink_url,
@@ -61,6 +62,7 @@ _PARSERS: dict[str, Parse] = {
     "keepalive_s": seconds(at_least=1),
     "worker_connections": whole(at_least=1),
     "trusted_hops": whole(at_least=0, at_most=16),
+    "aws_keys_allowed": names,
     "log_level": choice("debug", "info", "warning", "error"),
 }
 _PATHS = ("spool_dir", "admin_token_file", "hec_token_file", "tmpfs_mounts")

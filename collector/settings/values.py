@@ -242,6 +242,14 @@ def sink_url(cwd: Path) -> Parse:
     return parse
 
 
+def names(raw: object) -> str:
+    """Read names with commas between them, such as `env,iam-role`."""
+    value = ",".join(name.strip() for name in text(raw).split(","))
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*(,[a-z0-9]+(-[a-z0-9]+)*)*", value):
+        raise ValueError(f"{quoted(raw)} is no list of names; write them in lower case, with commas: env,iam-role")
+    return value
+
+
 def http_url(raw: object) -> str:
     """Read an http or https URL; one with a user name and password in it is refused without being quoted."""
     value = text(raw).strip()

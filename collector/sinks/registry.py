@@ -26,6 +26,7 @@ SOURCES: dict[str, Callable[[url.SinkUrl, Clock], Source]] = {
 }
 
 SCHEMES: tuple[str, ...] = tuple(SINKS)
+_AWS = frozenset({"s3"})
 
 
 def open_sink(text: str, *, writer_id: str, clock: Clock | None = None, offload: Offload = at_once) -> Sink:
@@ -63,6 +64,12 @@ def open_source(text: str, *, clock: Clock | None = None) -> Source:
         which = ", ".join(f"{scheme}:" for scheme in SOURCES)
         raise ValueError(f"{text!r} can't be read back, so nothing can be sent on from there; what can be is {which}")
     return make(parsed, clock or SystemClock())
+
+
+def region_of(text: str) -> str | None:
+    """Return the region that the URL of an AWS sink names, "" for the default chain's; None for any other sink."""
+    parsed = url.parse(text)
+    return parsed.options.get("region", "") if parsed.scheme in _AWS else None
 
 
 def can_be_read_back(text: str) -> bool:
