@@ -109,7 +109,14 @@ class S3Sink:
     def start(self) -> None:
         """Make the client; raises `SinkError` when that can't be done. It asks the bucket for nothing."""
         if self._client is None:
-            self._client = self._connect()
+            self._take(self._connect())
+
+    def _take(self, client: aws.Client) -> None:
+        # Who looks for credentials waits for others, and another write may have found them meanwhile.
+        if self._client is None:
+            self._client = client
+        else:
+            client.close()
 
     def write(self, batch: Batch) -> Receipt:
         """

@@ -28,7 +28,7 @@ from collector.clock import Clock
 from collector.errors import TransientSinkError
 from collector.event import Batch
 from collector.outcome import Receipt
-from collector.sinks.base import Limits
+from collector.sinks.base import Limits, Offload
 from collector.sinks.local import LocalSink
 from collector.sinks.url import SinkUrl
 
@@ -42,7 +42,7 @@ LIMITS = Limits(max_events=500, max_bytes=1 << 20, max_event_bytes=1 << 20, part
 _sleep = get_original("time", "sleep")
 
 
-def from_url(url: SinkUrl, writer_id: str, clock: Clock) -> ChaosSink:
+def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> ChaosSink:
     """Make the sink of a `chaos:` URL."""
     return ChaosSink(Path(url.path), clock=clock)
 
