@@ -77,10 +77,9 @@ def client(service: str, *, region: str = "", endpoint: str = "") -> Client:
     """
     Make a client of a service, which any number of greenlets may use at once.
 
-    Raises `SinkError` when it can't be made, and `TransientSinkError` while there are no credentials.
-
-    Region and credentials are those of boto3's default chain, unless `region` is given; `endpoint` is a URL in the
-    place of AWS's own. Making one takes some 100 ms of CPU (measured), so it is done at the start.
+    Raises `SinkError` when it can't be made, and `TransientSinkError` while there are no credentials. Region and
+    credentials are those of boto3's default chain, unless `region` is given; `endpoint` is a URL in the place of AWS's
+    own. Making one takes some 100 ms of CPU (measured), so it is done at the start.
     """
     import boto3  # noqa: PLC0415 -- see the top
     from botocore.config import Config  # noqa: PLC0415 -- as above
@@ -160,7 +159,7 @@ def call(
     what was asked for may have been done then. `what` says it for people.
     """
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- as in `client`
-    from botocore.exceptions import HTTPClientError as Unanswered  # noqa: PLC0415 -- as in `client`
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415 -- as in `client`
 
     try:
         return method(**arguments)
@@ -169,7 +168,7 @@ def call(
         if code in unless:
             return None
         raise TransientSinkError(f"{what}: {code}: {message}; {_ADVICE.get(code, _WAITS)}") from error
-    except (Unanswered, BotoCoreError) as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise TransientSinkError(f"{what}: {_sentence(error)}; {_WAITS}") from error
 
 

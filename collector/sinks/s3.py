@@ -144,22 +144,21 @@ class S3Sink:
             client.close()
 
     def _put_parts(self, key: str, frame: memoryview) -> None:
-        begun = self._ask("create_multipart_upload", key, ContentType=_CONTENT_TYPE) or {}
-        upload_id = begun["UploadId"]
+        upload_id = self._told("UploadId", "create_multipart_upload", key, ContentType=_CONTENT_TYPE)
         try:
             parts = []
             for number, at in enumerate(range(0, len(frame), PART_BYTES), 1):
                 body = bytes(frame[at : at + PART_BYTES])
-                part = self._ask("upload_part", key, UploadId=upload_id, PartNumber=number, Body=body) or {}
-                parts.append({"PartNumber": number, "ETag": part["ETag"]})
-            done = self._ask(
-                "complete_multipart_upload", key,
+                tag = self._told("ETag", "upload_part", key, UploadId=upload_id, PartNumber=number, Body=body)
+                parts.append({"PartNumber": number, "ETag": tag})
+            done = self._told(
+                "ETag", "complete_multipart_upload", key,
                 unless=_THERE, UploadId=upload_id, MultipartUpload={"Parts": parts}, IfNoneMatch="*",
             )  # fmt: skip
         except BaseException:
             self._abort(key, upload_id)
             raise
-        if done is None:
+        if not done:
             # It was there, and the parts are not needed.
             self._abort(key, upload_id)
 
@@ -167,6 +166,21 @@ class S3Sink:
         """Let go of parts that would be paid for. Those of a process that died here are the bucket's rules to sweep."""
         with suppress(TransientSinkError):
             self._ask("abort_multipart_upload", key, UploadId=upload_id)
+
+    def _told(
+        self, field: str, operation: str, key: str, *, unless: frozenset[str] = frozenset(), **arguments: object
+    ) -> str:
+        """
+        Ask for something, and return a field of the answer; nothing for a refusal with one of the codes of `unless`.
+
+        A 200 may break off before it has said a word, and says nothing then.
+        """
+        answer = self._ask(operation, key, unless=unless, **arguments)
+        if answer is None:
+            return ""
+        if not answer.get(field):
+            raise TransientSinkError(f"s3: {operation} {self._bucket}/{key}: the answer has no {field}")
+        return str(answer[field])
 
     def _ask(
         self, operation: str, key: str, *, unless: frozenset[str] = frozenset(), **arguments: object

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import zstandard
@@ -234,6 +237,120 @@ def test_credentials_that_are_missing_are_told_and_asked_for_again(
 
     assert 1 == sink.write(batch(b"one")).delivered
     sink.close()
+
+
+class Scripted:
+    """A server that answers as the test says, by the request's method and query; `seen` are those that came."""
+
+    def __init__(self, answers: dict[str, tuple[int, str]]) -> None:
+        self.seen: list[str] = []
+        told = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                query = sorted(parse_qs(urlsplit(self.path).query, keep_blank_values=True).keys() - {"x-id"})
+                told.seen.append(" ".join([self.command, *query]))
+                status, body = answers[told.seen[-1]]
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("ETag", '"etag"')
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 - their names are the methods'
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self.sink = open_sink(f"s3://bucket?endpoint=http://127.0.0.1:{self._server.server_address[1]}", writer_id="w1")
+
+    def __enter__(self) -> Scripted:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.sink.close()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def refusal(code: str) -> str:
+    return f"<Error><Code>{code}</Code><Message>A sentence of theirs.</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (503, refusal("SlowDown"), "SlowDown: A sentence of theirs; AWS asks for a slower pace, and the batch waits"),
+        (500, refusal("InternalError"), "InternalError: A sentence of theirs; the batch is kept and tried again"),
+        (503, "", "503: .*; the batch is kept and tried again"),
+        (502, "<html>a proxy's page</html>", "the batch is kept and tried again"),
+        (409, refusal("ConditionalRequestConflict"), "ConditionalRequestConflict: A sentence of theirs"),
+        (403, refusal("AccessDenied"), "AccessDenied: A sentence of theirs; let Collector's role do that there"),
+        (403, "", "403: "),
+        (400, refusal("ExpiredToken"), "ExpiredToken: .*; the credentials have run out"),
+        (403, refusal("RequestTimeTooSkewed"), "RequestTimeTooSkewed: .*; set this machine's clock right"),
+        (404, refusal("NoSuchBucket"), "NoSuchBucket: .*; create the bucket"),
+    ],
+)
+def test_whatever_is_answered_but_done_puts_the_batch_back(status: int, body: str, said: str) -> None:
+    """No answer of a bucket's says anything of the events, so none of them is given up for one."""
+    with Scripted({"PUT": (status, body)}) as server, pytest.raises(TransientSinkError, match=said):
+        server.sink.write(batch(b"one"))
+
+    # Retries are the flusher's, which knows of the spool and of the drain.
+    assert ["PUT"] == server.seen
+
+
+@pytest.mark.parametrize("body", ["", refusal("PreconditionFailed")])
+def test_an_object_that_is_there_has_arrived(body: str) -> None:
+    """It says so with a status, and not every server with a word."""
+    with Scripted({"PUT": (412, body)}) as server:
+        assert 2 == server.sink.write(batch(b"one", b"two")).delivered
+
+
+BEGUN = "<InitiateMultipartUploadResult><UploadId>7</UploadId></InitiateMultipartUploadResult>"
+DONE = "<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_there", "is_aborted"),
+    [
+        (200, DONE, True, False),
+        # S3 has said 200 by the time at which it finds out.
+        (200, refusal("InternalError"), False, True),
+        # It has kept the connection alive with white space until then, and breaks off.
+        (200, "", False, True),
+        (200, "\n  \n", False, True),
+        (412, refusal("PreconditionFailed"), True, True),
+        (500, "", False, True),
+    ],
+)
+def test_an_upload_in_parts_is_there_when_its_completion_says_so_in_its_body(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: str, is_there: bool, is_aborted: bool
+) -> None:
+    """A 200 with an error in it has lost data for many; and what is not completed is paid for."""
+    monkeypatch.setattr(s3, "PART_BYTES", 64 * 1024)
+    answers = {
+        "POST uploads": (200, BEGUN), "PUT partNumber uploadId": (200, ""), "POST uploadId": (status, body),
+        "DELETE uploadId": (204, ""),
+    }  # fmt: skip
+    with Scripted(answers) as server:
+        if is_there:
+            assert 1 == server.sink.write(noise(100 * 1024)).delivered
+        else:
+            with pytest.raises(TransientSinkError):
+                server.sink.write(noise(100 * 1024))
+
+    assert ["POST uploads", *["PUT partNumber uploadId"] * 2, "POST uploadId"] == server.seen[:4]
+    assert ["DELETE uploadId"] * is_aborted == server.seen[4:]
 
 
 # -- in a server -------------------------------------------------------------------------------------------
