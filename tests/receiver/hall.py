@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,11 +28,16 @@ from collector.receiver.shed import Shedder
 from collector.receiver.together import Taken
 from collector.receiver.turns import Turns
 from tests.receiver.world import World
-from tests.server import Link
+from tests.server import Link, upload
 
 #: For whatever must come, in seconds.
 PATIENCE_S = 10.0
 PROTOCOLS: dict[str, Protocol] = {"/v1/events": Native()}
+
+
+def one(name: str, *fields: str, key: str = "dev-key") -> bytes:
+    """Write an upload of one event, whose id is its name."""
+    return upload(json.dumps({"id": name}).encode(), *fields, key=key)
 
 
 class Worker:
