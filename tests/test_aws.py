@@ -96,6 +96,14 @@ def test_credentials_are_told_by_where_they_are_from_and_how_long_they_last(
     assert Found("container-role", temporary=True, renewed=True, account=ACCOUNT) == aws.find()
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     assert Found("shared-credentials-file", temporary=False, renewed=False, account=ACCOUNT) == aws.find()
+    program, config = tmp_path / "program", tmp_path / "config"
+    answer = {"Version": 1, "AccessKeyId": KEY, "SecretAccessKey": SECRET, "Expiration": "2999-01-01T00:00:00Z"}
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    program.chmod(0o700)
+    config.write_text(f"[profile p]\ncredential_process = {program}\n")
+    given(monkeypatch, {"AWS_CONFIG_FILE": str(config), "AWS_PROFILE": "p"})
+    assert Found("custom-process", temporary=True, renewed=True, account=ACCOUNT) == aws.find()
+    monkeypatch.delenv("AWS_PROFILE")
     given(monkeypatch, STATIC)
     assert Found("env", temporary=False, renewed=False, account=ACCOUNT) == aws.find()
     given(monkeypatch, SESSION)

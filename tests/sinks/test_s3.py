@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -17,6 +19,7 @@ from collector import aws
 from collector.errors import TransientSinkError
 from collector.event import Batch
 from collector.sinks import s3
+from collector.sinks.base import Offload, at_once
 from collector.sinks.registry import open_sink
 from tests.fakes import HOUR, batch
 from tests.server import Server, ids, tenant, upload, wait_for
@@ -103,16 +106,55 @@ def test_a_prefix_is_taken_as_a_person_means_it(bucket: Bucket, relay: Relay, pr
     assert key.startswith(f"{before}tenant=dev/date=")
 
 
-def test_a_repeat_is_no_second_object_and_does_not_touch_the_first(sink: s3.S3Sink, bucket: Bucket) -> None:
+@pytest.mark.parametrize("size", [1_000, 6 * MIB])
+def test_a_repeat_is_no_second_object_and_does_not_touch_the_first(
+    sink: s3.S3Sink, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     """A bucket that keeps versions would keep both, and a reader between the two could see either."""
-    receipts = [sink.write(batch(b"one", b"two"))]
-    (key,) = bucket.objects()
-    before = bucket.head(key)
-    receipts += [sink.write(batch(b"one", b"two"))]
-    after = bucket.head(key)
+    monkeypatch.setattr(s3, "PART_BYTES", 5 * MIB)
+    # Of the same name and with other lines, as no batch is: what lies there then tells which of them was taken.
+    first, other = noise(size), noise(size + 1)
+    receipts = [sink.write(first), sink.write(other)]
+    (frame,) = bucket.objects().values()
 
-    assert [2, 2] == [receipt.delivered for receipt in receipts]
-    assert (before["ETag"], before["LastModified"]) == (after["ETag"], after["LastModified"])
+    assert [1, 1] == [receipt.delivered for receipt in receipts]
+    assert first.lines() == lines_of(frame)
+
+
+def test_what_computes_for_long_is_handed_off(bucket: Bucket, relay: Relay) -> None:
+    """The loop stands still for it else, and every upload with it."""
+    handed: list[bytes] = []
+
+    def offload(run: Callable[[], bytes]) -> bytes:
+        handed.append(run())
+        return handed[-1]
+
+    sink = open_sink(url(bucket, relay), writer_id="w1", offload=cast("Offload", offload))
+    sink.write(batch(b"one"))
+    sink.close()
+
+    assert handed == list(bucket.objects().values())
+
+
+def test_writes_that_find_credentials_at_once_share_a_client() -> None:
+    """To look for them takes a while, in which others go on; one that nobody closes keeps its connections."""
+    closed: list[str] = []
+    names = iter(["outer", "inner"])
+
+    class Client:
+        def __init__(self) -> None:
+            self.name = next(names)
+            if self.name == "outer":
+                sink.start()
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    sink = s3.S3Sink("bucket", "", connect=cast("Callable[[], aws.Client]", Client), offload=at_once)
+    sink.start()
+    assert ["outer"] == closed
+    sink.close()
+    assert ["outer", "inner"] == closed
 
 
 # -- in parts ----------------------------------------------------------------------------------------------
@@ -178,8 +220,10 @@ def test_a_server_that_says_nothing_is_given_up_on(
     """The device waits, too."""
     monkeypatch.setattr(aws, "_READ_S", 0.3)
     sink = open_sink(url(bucket, relay), writer_id="w1")
-    with relay.goes(Way.SILENT), pytest.raises(TransientSinkError, match=r"(?i)timeout"):
-        sink.write(batch(b"one"))
+    with ThreadPoolExecutor() as threads, relay.goes(Way.SILENT):
+        writing = threads.submit(sink.write, batch(b"one"))
+        with pytest.raises(TransientSinkError, match=r"(?i)timeout"):
+            writing.result(20.0)
     assert 1 == sink.write(batch(b"one")).delivered
     sink.close()
 
@@ -314,6 +358,16 @@ def test_an_object_that_is_there_has_arrived(body: str) -> None:
     """It says so with a status, and not every server with a word."""
     with Scripted({"PUT": (412, body)}) as server:
         assert 2 == server.sink.write(batch(b"one", b"two")).delivered
+
+
+@pytest.mark.parametrize("body", ["", "no XML", "<Error/>", "<InitiateMultipartUploadResult/>"])
+def test_an_upload_in_parts_that_is_not_named_has_not_begun(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """A proxy that answers in the place of the bucket says 200 as well."""
+    monkeypatch.setattr(s3, "PART_BYTES", 64 * 1024)
+    with Scripted({"POST uploads": (200, body)}) as server, pytest.raises(TransientSinkError):
+        server.sink.write(noise(100 * 1024))
+
+    assert ["POST uploads"] == server.seen
 
 
 BEGUN = "<InitiateMultipartUploadResult><UploadId>7</UploadId></InitiateMultipartUploadResult>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import tempfile
 from pathlib import Path
 
@@ -200,6 +201,41 @@ def test_counters_are_read_while_they_are_written(root: Path) -> None:
         assert shown["accepted"] == shown["pending"] + shown["delivered"]
 
     assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    ("seq", "reads"),
+    [
+        (3, 2),  # its writer was at work, and stood still there for both looks at the file
+        (2, 1),  # its writer began after the first look had passed the number, and went on
+    ],
+)
+def test_a_row_that_was_caught_half_written_is_read_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, seq: int, reads: int
+) -> None:
+    """However rarely that is, a ledger with it would not balance, and somebody is woken up."""
+    file = counters.CounterFile(root / "counters")
+    file.start()
+    row = file.row("dev")
+    whole = [8, 3, 5, *[0] * (len(counters.COLUMNS) - 3)]
+    file.write(row, [0] * len(whole))
+    file.write(row, whole)
+    file.close()
+    pread, looks = os.pread, 0
+
+    def torn(fd: int, size: int, at: int) -> bytes:
+        nonlocal looks
+        looks += 1
+        cells = bytearray(pread(fd, size, at))
+        if looks <= reads:
+            # The row's number, and `accepted` as it was before: the first row lies behind the header and its name.
+            cells[4096 + 64 : 4096 + 80] = struct.pack("=2Q", seq, 0)
+        return bytes(cells)
+
+    monkeypatch.setattr(os, "pread", torn)
+
+    assert (8, 3, 5) == tuple(counters.read(root / "counters")["dev"].values())[:3]
+    assert looks > reads
 
 
 def test_counters_of_another_version_are_read_by_their_names(root: Path) -> None:
