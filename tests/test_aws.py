@@ -33,12 +33,13 @@ class Answers(BaseHTTPRequestHandler):
         self._say(json.dumps({**given, "Expiration": f"{ends:%Y-%m-%dT%H:%M:%SZ}"}))
 
     def do_POST(self) -> None:
-        """Answer as STS."""
+        """Answer as STS, or as a proxy in its place."""
         self.rfile.read(int(self.headers["Content-Length"]))
-        self._say(
+        told = (
             f"<GetCallerIdentityResponse><GetCallerIdentityResult><Account>{ACCOUNT}</Account>"
             "</GetCallerIdentityResult></GetCallerIdentityResponse>"
         )
+        self._say("Welcome to this network. Please log in." if self.path.startswith("/proxy") else told)
 
     def _say(self, text: str) -> None:
         self.send_response(200)
@@ -110,14 +111,19 @@ def test_credentials_are_told_by_where_they_are_from_and_how_long_they_last(
     assert Found("env", temporary=True, renewed=False, account=ACCOUNT) == aws.find()
 
 
-def test_an_account_that_nobody_tells_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("place", "said"), [("http://127.0.0.1:9", "Could not connect"), ("http://127.0.0.1:{}/proxy", "parse")]
+)
+def test_an_account_that_nobody_tells_is_no_reason_to_fail(
+    monkeypatch: pytest.MonkeyPatch, port: int, place: str, said: str
+) -> None:
     """A task may be allowed to write to its bucket and to reach nothing else."""
-    given(monkeypatch, {**SESSION, "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:9"})
+    given(monkeypatch, {**SESSION, "AWS_ENDPOINT_URL_STS": place.format(port)})
     found = aws.find()
 
     assert found is not None
     assert ("", True) == (found.account, found.temporary)
-    assert "Could not connect" in found.why
+    assert said in found.why
 
 
 @pytest.mark.parametrize(
