@@ -212,9 +212,10 @@ def test_a_spool_that_became_read_only_refuses_and_recovers(serve: Callable[...,
     with serve() as (server, device):
         assert 200 == device.send().status
 
-        # A mount with files open for writing can't be made read-only, so one that is goes over it.
-        server.must_enter("mount", "--bind", SPOOL, SPOOL)
-        server.must_enter("mount", "-o", "remount,bind,ro", SPOOL)
+        # A mount with files open for writing can't be made read-only, so one that nobody could open yet goes over it.
+        server.must_enter("mount", "--bind", SPOOL, "/mnt")
+        server.must_enter("mount", "-o", "remount,bind,ro", "/mnt")
+        server.must_enter("mount", "--no-mtab", "--move", "/mnt", SPOOL)
         refusal = until_refused_and_unready(server, device)
 
         assert is_refusal(refusal), refusal
