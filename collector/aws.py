@@ -7,20 +7,23 @@ sends nothing to AWS need not have it. Nobody retries here: a batch that failed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import msgspec
 
+from collector.clock import SystemClock
 from collector.errors import SinkError, TransientSinkError
+from collector.role_session import RoleSession
 
 #: How long a connection may take to come about, and an answer to begin, in seconds. Guesses: together less than the
 #: 10 s for which the answer to a device waits for its sink.
 _CONNECT_S, _READ_S = 3.0, 6.0
 #: How many connections a client keeps: at least as many as batches are under way. More wait for each other.
 _CONNECTIONS = 32
-
 #: What can be done about a refusal, by AWS's code for it.
 _ADVICE = {
     "AccessDenied": "let Collector's role do that there",
@@ -36,6 +39,16 @@ _ADVICE = {
     "SignatureDoesNotMatch": "the secret does not belong to the key",
     "SlowDown": "AWS asks for a slower pace, and the batch waits",
 }
+#: The same of a role that is to be taken on.
+_ROLE_ADVICE = {
+    **_ADVICE,
+    "AccessDenied": "let Collector's own role do sts:AssumeRole on it, and its trust policy let that in; for the "
+    "tag of a tenant, both must allow sts:TagSession",
+    "InvalidClientTokenId": _ADVICE["InvalidAccessKeyId"],
+    "PackedPolicyTooLarge": "shorten the tenant's id",
+    "RegionDisabledException": "switch STS on in that region, or name another with region=",
+}
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
 _WAITS = "the batch is kept and tried again"
 #: Providers that use the task's role, themselves or to take on another.
 _OF_THE_ROLE = frozenset({"container-role", "assume-role"})
@@ -73,13 +86,23 @@ def is_installed() -> bool:
     return find_spec("boto3") is not None
 
 
-def client(service: str, *, region: str = "", endpoint: str = "") -> Client:
+def client(
+    service: str,
+    *,
+    region: str = "",
+    endpoint: str = "",
+    role: str = "",
+    tags: Mapping[str, str] | None = None,
+    session: str = "collector",
+) -> Client:
     """
     Make a client of a service, which any number of greenlets may use at once.
 
     Raises `SinkError` when it can't be made, and `TransientSinkError` while there are no credentials. Region and
     credentials are those of boto3's default chain, unless `region` is given; `endpoint` is a URL in the place of AWS's
     own. Making one takes some 100 ms of CPU (measured), so it is done at the start.
+
+    With the ARN of a `role` it acts as that, in a session of this name and with these tags. The first call takes it on.
     """
     import boto3  # noqa: PLC0415 -- see the top
     from botocore.config import Config  # noqa: PLC0415 -- as above
@@ -95,13 +118,46 @@ def client(service: str, *, region: str = "", endpoint: str = "") -> Client:
         s3={"addressing_style": "path"} if endpoint else {},
     )
     try:
-        session = boto3.session.Session()
-        if session.get_credentials() is None:
+        maker = boto3.session.Session()
+        if maker.get_credentials() is None:
             # Asked before: a client without credentials never looks for them again.
             raise TransientSinkError(f"{service}: there are no credentials: {_NO_CREDENTIALS}")
-        made: Client = session.client(service, region_name=region or None, endpoint_url=endpoint or None, config=config)
+        if role:
+            sts = maker.client("sts", region_name=region or None, config=config)
+            maker = _maker_as(RoleSession(partial(_assume, sts, role, session, tags or {}), SystemClock()))
+        made: Client = maker.client(service, region_name=region or None, endpoint_url=endpoint or None, config=config)
     except (BotoCoreError, ValueError) as error:
         raise SinkError(f"{service}: no client can be made: {_sentence(error)}") from error
+    return made
+
+
+def _assume(sts: Client, role: str, session: str, tags: Mapping[str, str]) -> dict[str, Any]:
+    """Ask STS for a session of a role."""
+    wanted: dict[str, object] = {"RoleArn": role, "RoleSessionName": session}
+    if tags:
+        wanted["Tags"] = [{"Key": key, "Value": value} for key, value in tags.items()]
+    try:
+        return call(f"sts: assume_role {role}", partial(sts.assume_role, **wanted)) or {}
+    finally:
+        # Nobody needs the connection for most of an hour.
+        sts.close()
+
+
+def _maker_as(held: RoleSession) -> Any:  # noqa: ANN401 -- boto3 ships no types
+    """Return a session of boto3's whose clients act as a role."""
+    import boto3  # noqa: PLC0415 -- see the top
+    import botocore.session  # noqa: PLC0415 -- as above
+    from botocore.credentials import DeferredRefreshableCredentials  # noqa: PLC0415 -- as above
+
+    def look(parsed: dict[str, Any], **_: object) -> None:
+        if parsed.get("Error", {}).get("Code") in _EXPIRED:
+            held.end()
+
+    credentials = DeferredRefreshableCredentials(held.take_on, "assume-role", time_fetcher=held.now)
+    session = botocore.session.get_session()
+    session.register_component("credential_provider", SimpleNamespace(load_credentials=lambda: credentials))
+    made = boto3.session.Session(botocore_session=session)
+    made.events.register("after-call", look)
     return made
 
 
@@ -167,7 +223,8 @@ def call(
         code, message = _refusal(error.response)
         if code in unless:
             return None
-        raise TransientSinkError(f"{what}: {code}: {message}; {_ADVICE.get(code, _WAITS)}") from error
+        advice = _ROLE_ADVICE if error.operation_name == "AssumeRole" else _ADVICE
+        raise TransientSinkError(f"{what}: {code}: {message}; {advice.get(code, _WAITS)}") from error
     except (BotoCoreError, ResponseParserError) as error:
         raise TransientSinkError(f"{what}: {_sentence(error)}; {_WAITS}") from error
 

@@ -22,9 +22,10 @@ from collector.clock import Clock
 from collector.errors import TransientSinkError
 from collector.event import Batch
 from collector.outcome import Receipt
+from collector.sinks.aws_url import AwsOptions, connector, read_aws_options
 from collector.sinks.base import Offload
 from collector.sinks.objects import LIMITS, By, Packer, place_of
-from collector.sinks.url import SinkUrl, read_options
+from collector.sinks.url import SinkUrl
 
 #: Larger frames go in parts: each has an answer and a time of its own, and a lost connection costs one of them. S3
 #: takes parts from 5 MiB on, and up to 10,000. A choice.
@@ -37,28 +38,21 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _MOST_PREFIX_BYTES = 512
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Options(AwsOptions, frozen=True, forbid_unknown_fields=True):
     """
-    `region` and `endpoint` take the place of those that boto3's default chain finds; `level` is zstd's.
+    `level` is zstd's.
 
     `by=hour` puts the events of all tenants into one object: S3 charges for each, and of thousands of tenants each
     would have its own every second.
     """
 
-    region: str = ""
-    endpoint: str = ""
     level: Annotated[int, msgspec.Meta(ge=1, le=19)] = 1
     by: By = "tenant"
 
 
 def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> S3Sink:  # noqa: ARG001 - every sink is made so
     """Make the sink of an `s3:` URL; raises `ValueError`."""
-    if "@" in url.host:
-        raise ValueError(
-            "sink s3://…@…: a key stands before its bucket; credentials come from boto3's default chain, such as the "
-            "task's role, and never from a URL: write s3://bucket/prefix"
-        )
-    options = read_options(url, Options)
+    options = read_aws_options(url, Options)
     prefix = url.path.strip("/")
     if not _BUCKET.fullmatch(url.host):
         raise ValueError(f"sink {url.text!r}: {url.host!r} is no name of a bucket; write s3://bucket/prefix")
@@ -66,14 +60,7 @@ def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> S3
         raise ValueError(
             f"sink {url.text!r}: its prefix has over {_MOST_PREFIX_BYTES} bytes, or some that can't be printed"
         )
-    if options.endpoint and not options.endpoint.startswith(("http://", "https://")):
-        raise ValueError(f"sink {url.text!r}: its endpoint is no http:// or https:// URL")
-    if not aws.is_installed():
-        raise ValueError(f"sink {url.text!r} needs boto3, which is not installed: pip install 'collector[aws]'")
-
-    def connect() -> aws.Client:
-        return aws.client("s3", region=options.region, endpoint=options.endpoint)
-
+    connect = connector("s3", url, options, writer_id=writer_id)
     return S3Sink(url.host, prefix, connect=connect, offload=offload, level=options.level, by=options.by)
 
 

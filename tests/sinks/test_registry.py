@@ -107,7 +107,18 @@ def test_each_scheme_opens_its_sink() -> None:
         ("s3://bucket/a%0Ab", "or some that can't be printed"),
         ("s3://bucket?endpoint=127.0.0.1:9000", "its endpoint is no http:// or https:// URL"),
         ("s3://bucket?by=day", "Invalid enum value 'day'"),
-        ("s3://bucket?key=AKIA", "unknown field `key`; its options are region, endpoint, level, by"),
+        (
+            "s3://bucket?key=AKIA",
+            "unknown field `key`; its options are region, endpoint, assume_role, tenant, level",
+        ),
+        ("s3://bucket?assume_role=writer", "no ARN of a role; write arn:aws:iam::<account>:role/<name>, and %2B for"),
+        ("s3://bucket?assume_role=arn:aws:iam::123456789012:user/u", "its assume_role is no ARN of a role"),
+        ("s3://bucket?assume_role=arn:aws:iam::123456789012:role/a+b", "its assume_role is no ARN of a role"),
+        ("s3://bucket?tenant=acme", "tenant= tags the session of a role; name that with assume_role="),
+        (
+            "s3://bucket?assume_role=arn:aws:iam::123456789012:role/r&tenant=a.b",
+            "'a.b' can't be a tenant's id",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_what_to_write_instead(url: str, said: str) -> None:
@@ -121,7 +132,7 @@ def test_a_mistake_is_named_with_what_to_write_instead(url: str, said: str) -> N
 
 def test_a_key_in_a_url_is_refused_without_a_word_of_it() -> None:
     """What is said of a setting goes to a terminal and to a log."""
-    with pytest.raises(ValueError, match="never from a URL: write s3://bucket/prefix") as raised:
+    with pytest.raises(ValueError, match="never from a URL: write s3:// and the name") as raised:
         open_sink("s3://AKIDKEY:secret@bucket/prefix", writer_id="w1")
 
     assert not any(word in str(raised.value) for word in ("AKIDKEY", "secret"))
