@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from collector.clock import SystemClock
-from collector.errors import SinkError, TransientSinkError
+from collector.errors import AmbiguousSinkError, SinkError, ThrottledSinkError, TransientSinkError
 from collector.role_session import RoleSession
 
 #: How long a connection may take to come about, and an answer to begin, in seconds. Guesses: together less than the
@@ -29,6 +29,13 @@ _ADVICE = {
     "AccessDenied": "let Collector's role do that there",
     "AccessDeniedException": "let Collector's role do that there",
     "AllAccessDisabled": "let Collector's role do that there",
+    "InvalidSignatureException": "the secret does not belong to the key, or this machine's clock is wrong",
+    "LimitExceededException": "AWS asks for a slower pace, and the batch waits",
+    "ProvisionedThroughputExceededException": "the stream has too few shards for this; the batch waits",
+    "QueueDoesNotExist": "create the queue, or name another one",
+    "ResourceNotFoundException": "create the stream, or name another one or its region",
+    "ThrottlingException": "AWS asks for a slower pace, and the batch waits",
+    "UnrecognizedClientException": "these credentials are not known there; look at which ones won",
     "ExpiredToken": "the credentials have run out; where they come from must renew them",
     "ExpiredTokenException": "the credentials have run out; where they come from must renew them",
     "InvalidAccessKeyId": "these credentials are not known there; look at which ones won: the environment's come first",
@@ -50,6 +57,16 @@ _ROLE_ADVICE = {
 }
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
 _WAITS = "the batch is kept and tried again"
+#: What AWS says to whoever is too fast: the codes that botocore takes for that, those of its keys, and what Firehose
+#: and S3 say instead.
+THROTTLES = frozenset({
+    "BandwidthLimitExceeded", "KMSThrottlingException", "KmsThrottled", "LimitExceededException",
+    "PriorRequestNotComplete", "ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestThrottled",
+    "RequestThrottledException", "ServiceUnavailableException", "SlowDown", "ThrottledException", "Throttling",
+    "ThrottlingException", "TooManyRequestsException",
+})  # fmt: skip
+#: After one of these nobody knows whether it was done. A 503 was turned away at the door.
+_AMBIGUOUS_STATUS = frozenset({500, 502, 504})
 #: Providers that use the task's role, themselves or to take on another.
 _OF_THE_ROLE = frozenset({"container-role", "assume-role"})
 _NO_CREDENTIALS = "give the task a role, or this machine what boto3's default chain looks for"
@@ -211,10 +228,16 @@ def call(
     """
     Call a client's method, and return what it answers; None for a refusal with one of the codes of `unless`.
 
-    Raises `TransientSinkError` for any other, for credentials that are not there, and for an answer that does not come:
-    what was asked for may have been done then. `what` says it for people.
+    Raises `TransientSinkError` for any other, with the code, and for credentials that are not there; its
+    `ThrottledSinkError` where AWS asks for a slower pace, and its `AmbiguousSinkError` for an answer that does not
+    come, or says that something went wrong there: it may have been done. `what` says it for people.
     """
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 -- as in `client`
+    from botocore.exceptions import (  # noqa: PLC0415 -- as in `client`
+        BotoCoreError,
+        ClientError,
+        HTTPClientError,
+        IncompleteReadError,
+    )
     from botocore.parsers import ResponseParserError  # noqa: PLC0415 -- as in `client`
 
     try:
@@ -223,10 +246,20 @@ def call(
         code, message = _refusal(error.response)
         if code in unless:
             return None
+        kind = _kind(code, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         advice = _ROLE_ADVICE if error.operation_name == "AssumeRole" else _ADVICE
-        raise TransientSinkError(f"{what}: {code}: {message}; {advice.get(code, _WAITS)}") from error
-    except (BotoCoreError, ResponseParserError) as error:
+        raise kind(f"{what}: {code}: {message}; {advice.get(code, _WAITS)}", code=code) from error
+    except (HTTPClientError, IncompleteReadError, ResponseParserError) as error:
+        raise AmbiguousSinkError(f"{what}: {_sentence(error)}; {_WAITS}") from error
+    except BotoCoreError as error:
+        # Nothing was sent: no connection came about, or there was nothing to sign with.
         raise TransientSinkError(f"{what}: {_sentence(error)}; {_WAITS}") from error
+
+
+def _kind(code: str, status: int) -> type[TransientSinkError]:
+    if code in THROTTLES:
+        return ThrottledSinkError
+    return AmbiguousSinkError if status in _AMBIGUOUS_STATUS else TransientSinkError
 
 
 def _refusal(response: dict[str, Any]) -> tuple[str, str]:

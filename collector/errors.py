@@ -9,6 +9,8 @@ Every exception that Collector raises on purpose.
     │   └── SpoolBroken          the file system refuses (read-only, I/O error, no inodes)
     ├── SinkError
     │   └── TransientSinkError   nothing of the batch counts as written: put it back, try later
+    │       ├── ThrottledSinkError   the sink asks for a slower pace
+    │       └── AmbiguousSinkError   no answer came: what was sent may have arrived, and will be sent again
     ├── BindError                an address can't be listened on
     └── LedgerError              an account that does not add up: a defect of ours
 
@@ -57,7 +59,19 @@ class SinkError(CollectorError):
 
 
 class TransientSinkError(SinkError):
-    """Raised by a sink when the whole batch must be tried again later."""
+    """Raised by a sink when the whole batch must be tried again later; `code` is the destination's own word for it."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ThrottledSinkError(TransientSinkError):
+    """Raised by a sink when its destination asks for a slower pace."""
+
+
+class AmbiguousSinkError(TransientSinkError):
+    """Raised by a sink that was not told what became of the batch: tried again, its events may be there twice."""
 
 
 class BindError(CollectorError):

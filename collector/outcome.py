@@ -123,9 +123,13 @@ class Receipt(msgspec.Struct, frozen=True):
     What a sink says of a batch: `delivered` + len(`retryable`) + len(`rejected`) is the batch's length.
 
     `retryable` holds indexes into the batch, in order; `rejected` holds (index, reason) pairs with a reason
-    of `Outcome.REJECTED_BY_SINK` in `FATES`.
+    of `Outcome.REJECTED_BY_SINK` in `FATES`. `trouble` says for people what the destination said of those. It was
+    `throttled` when it asked for a slower pace; `in_doubt` counts the retryable ones that may have arrived already.
     """
 
     delivered: int
     retryable: tuple[int, ...] = ()
     rejected: tuple[tuple[int, Reason], ...] = ()
+    trouble: str = ""
+    throttled: bool = False
+    in_doubt: int = 0

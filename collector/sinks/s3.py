@@ -19,7 +19,7 @@ import msgspec
 
 from collector import aws
 from collector.clock import Clock
-from collector.errors import TransientSinkError
+from collector.errors import AmbiguousSinkError, TransientSinkError
 from collector.event import Batch
 from collector.outcome import Receipt
 from collector.sinks.aws_url import AwsOptions, connector, read_aws_options
@@ -115,14 +115,21 @@ class S3Sink:
             return Receipt(delivered=0)
         # Here, too, for a start may have failed, and what it missed may be there by now.
         self.start()
-        directory, name = place_of(batch, self._by)
-        key = f"{self._below}{directory}/{name}"
+        key = self._key_of(batch)
         frame = self._offload(lambda: self._packer.pack(batch))
         if len(frame) <= PART_BYTES:
             self._ask("put_object", key, unless=_THERE, Body=frame, ContentType=_CONTENT_TYPE, IfNoneMatch="*")
         else:
             self._put_parts(key, memoryview(frame))
         return Receipt(delivered=len(batch))
+
+    def url_of(self, batch: Batch) -> str:
+        """Say where a batch is, once it is written."""
+        return f"s3://{self._bucket}/{self._key_of(batch)}"
+
+    def _key_of(self, batch: Batch) -> str:
+        directory, name = place_of(batch, self._by)
+        return f"{self._below}{directory}/{name}"
 
     def close(self) -> None:
         """Let the client go, with its connections; safe to call twice and before `start`."""
@@ -173,6 +180,10 @@ class S3Sink:
         self, operation: str, key: str, *, unless: frozenset[str] = frozenset(), **arguments: object
     ) -> dict[str, Any] | None:
         what = f"s3: {operation} {self._bucket}/{key}"
-        return aws.call(
-            what, getattr(self._client, operation), unless=unless, Bucket=self._bucket, Key=key, **arguments
-        )
+        try:
+            return aws.call(
+                what, getattr(self._client, operation), unless=unless, Bucket=self._bucket, Key=key, **arguments
+            )
+        except AmbiguousSinkError as error:
+            # Whatever became of it: what is put again is no second object.
+            raise TransientSinkError(str(error), code=error.code) from error

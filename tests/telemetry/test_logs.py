@@ -438,7 +438,7 @@ def test_an_error_whose_text_fails_is_still_logged() -> None:
         def __str__(self) -> str:
             raise ValueError(SECRET)
 
-    shown = describe_error(Broken())
+    shown = describe_error(Broken("never read"))
 
     assert shown.endswith("[message failed: ValueError]\n")
 
