@@ -237,3 +237,17 @@ def _part(batch: Batch, lines: Sequence[bytes], numbers: Sequence[int]) -> Batch
 def selected(batch: Batch, numbers: Sequence[int]) -> Batch:
     """Return the events of a batch of one partition that have these places in it."""
     return _part(batch, _lines(batch.payload), numbers)
+
+
+def picked(batch: Batch, places: Sequence[int]) -> Iterator[Batch]:
+    """Yield the events of any batch that have these places in it, those of each partition for themselves."""
+    lines = _lines(batch.payload)
+    wanted = sorted(places)
+    at = 0
+    for span in batch.spans:
+        inside = [place for place in wanted if at <= place < at + len(span)]
+        at += len(span)
+        if inside:
+            payload = b"".join(lines[place] for place in inside)
+            name = f"{batch.name}.{xxh3_64_hexdigest(payload)}"
+            yield Batch(name, batch.segment, (Span(span.tenant_id, span.hour, 0, len(inside)),), (payload,))

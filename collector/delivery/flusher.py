@@ -17,19 +17,16 @@ from collector.buffer.holding import Holding
 from collector.buffer.segment import Segment
 from collector.buffer.spool import Spool
 from collector.clock import Clock
-from collector.delivery import job as jobs
+from collector.delivery.aside import Claims, Parking
 from collector.delivery.batches import Cut, cut
+from collector.delivery.deliverer import Deliverer, Offload
 from collector.delivery.lane import Lane, Reading, rescue_lane
 from collector.delivery.retry import Backoff
-from collector.errors import CollectorError, TransientSinkError
-from collector.outcome import Receipt
+from collector.errors import CollectorError
 from collector.sinks.base import Sink
-from collector.telemetry.ledger import Verdicts
 from collector.telemetry.signals import Signals
 
 Spawn = Callable[[Callable[[], None]], object]
-Write = Callable[[], list[jobs.Answer]]
-Offload = Callable[[Write], list[jobs.Answer]]
 
 #: How often the flusher looks at the ages of segments, in seconds: an event waits at most this long more.
 TICK_S = 0.1
@@ -46,6 +43,8 @@ class Flusher:
     off the hub and returns its result, `offload_quietly` does so where nobody waits for it, `breathe` lets other
     greenlets run. At most `concurrency` jobs of a lane are under way at once, each of one segment, of at most
     `concurrency` segments in memory.
+
+    What a sink refuses for good goes to `parking`, what is too large for it to `claims`, if they are there.
 
     `rescues` are the rescue sink as each route has it. It gets what waits for a sink that took nothing for
     `rescue_after_s`, but for one batch now and then that tries the sink.
@@ -67,6 +66,8 @@ class Flusher:
         offload: Offload = lambda run: run(),
         offload_quietly: Offload | None = None,
         breathe: Callable[[], None] = lambda: None,
+        parking: Parking | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self._spool = spool
         self._lanes = {route: Lane(route, sink, limits=sink.limits, own=sink.limits) for route, sink in sinks.items()}
@@ -78,9 +79,16 @@ class Flusher:
         self._max_age_s = max_age_s
         self._concurrency = concurrency
         self._spawn = spawn
-        self._offload = offload
-        self._offload_quietly = offload_quietly or offload
         self._breathe = breathe
+        self._deliverer = Deliverer(
+            backoff=backoff,
+            clock=clock,
+            signals=signals,
+            offload=offload,
+            offload_quietly=offload_quietly or offload,
+            parking=parking,
+            claims=claims,
+        )
         self._wake = threading.Event()
         self._closed = self._ticking = self._draining = self._ending = False
         #: Segments with events that only their own sink may yet take: they wait for it, and their route is not behind.
@@ -121,6 +129,8 @@ class Flusher:
             is_near = until - now <= deadline_s * RESCUE_PART
             if is_near and self._rescues and not self._ending and to_rescue():
                 self._ending = True
+                for lane in self._rescues.values():
+                    lane.cause = "drain"
                 for _, segment in self._spool.sealed():
                     segment.not_before = 0.0
             self._spool.seal_all()
@@ -128,6 +138,10 @@ class Flusher:
             self._wake.wait(TICK_S / 2)
             self._wake.clear()
         return self._spool.is_empty
+
+    def widths(self) -> dict[str, int]:
+        """Return for each route how many jobs may be under way at once, by what its sink says of the pace."""
+        return {route: lane.width(self._concurrency) for route, lane in self._lanes.items()}
 
     # -- one tick ------------------------------------------------------------------------------------------
 
@@ -233,11 +247,7 @@ class Flusher:
 
     def _deliver(self, lane: Lane, reading: Reading, job: Sequence[Cut]) -> None:
         try:
-            write = partial(jobs.write, lane.sink, job, self._clock)
-            offload = self._offload if self._is_waited_for(reading) else self._offload_quietly
-            self._settle(lane, reading, offload(write) if lane.sink.blocking else write())
-        except Exception as error:  # noqa: BLE001 - a journal that refuses, or a defect of ours: the events stay
-            self._tell_defect(lane, reading, error)
+            self._deliverer.deliver(lane, reading, job, is_waited_for=partial(self._is_waited_for, reading))
         finally:
             lane.end(reading)
             self._finish(lane, reading)
@@ -246,41 +256,6 @@ class Flusher:
     def _is_waited_for(self, reading: Reading) -> bool:
         """Tell whether an upload waits for a segment to be delivered, or the next segment does, or the end."""
         return reading.segment.wanted or self._draining or any(True for _ in self._spool.sealed())
-
-    def _settle(self, lane: Lane, reading: Reading, answers: Sequence[jobs.Answer]) -> None:
-        """Settle what a sink took of a job, at one stroke; a batch that failed, or has no true receipt, fails alone."""
-        lane.timed(answers)
-        taken: list[tuple[jobs.Answer, Receipt, int, Verdicts]] = []
-        for answer in answers:
-            try:
-                receipt, spared = lane.verdict(answer.one.batch, answer.receipt())
-                taken.append((answer, receipt, spared, Verdicts(answer.one.batch, receipt)))
-            except TransientSinkError as error:
-                self._fail(lane, reading, str(error))
-            except Exception as error:  # noqa: BLE001 - a defect of a sink: the events stay where they are
-                self._tell_defect(lane, reading, error)
-        reading.holding.settle(reading.segment, [verdicts for *_, verdicts in taken], arrived=lane.arrived)
-        now = self._clock.monotonic()
-        for answer, receipt, spared, _ in taken:
-            batch = answer.one.batch
-            lane.tell(self._signals, answer, receipt, cause="drain" if self._ending else "unavailable")
-            lane.took(answer.one, receipt, now)
-            reading.has_remains |= spared > 0
-            if len(receipt.retryable) > spared:
-                self._fail(lane, reading, f"{len(receipt.retryable) - spared} of {len(batch)} events were not taken")
-
-    def _tell_defect(self, lane: Lane, reading: Reading, error: Exception) -> None:
-        self._signals.internal_error(f"flusher.deliver {lane.route}", error)
-        self._fail(lane, reading, type(error).__name__)
-
-    def _fail(self, lane: Lane, reading: Reading, error: str) -> None:
-        if reading.retry_at is None:
-            lane.failures += 1
-            reading.segment.attempts += 1
-            failures = max(lane.failures, reading.segment.attempts)
-            delay_s = self._backoff.delay_s(failures)
-            reading.retry_at = lane.not_before = self._clock.monotonic() + delay_s
-            self._signals.batch_failed(lane.route, f"{'rescue: ' * lane.is_rescue}{error}", failures, delay_s)
 
     def _finish(self, lane: Lane, reading: Reading) -> None:
         """Let a segment go when none of its batches is under way: to its end, or back to be tried again."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from collector.clock import Clock
+from collector.delivery.aside import Claims
 from collector.delivery.batches import Cut
 from collector.outcome import Reason, Receipt
 from collector.sinks.base import Sink
@@ -52,18 +53,19 @@ def gather(cuts: Iterator[Cut], most: int) -> list[Cut]:
     return job
 
 
-def write(sink: Sink, job: Sequence[Cut], clock: Clock) -> list[Answer]:
+def write(sink: Sink, job: Sequence[Cut], clock: Clock, claims: Claims | None = None) -> list[Answer]:
     """
     Write the batches one after the other; raises nothing, for one that fails fails alone.
 
-    When the sink is at fault there are fewer answers than batches, and the rest was not touched.
+    When the sink is at fault there are fewer answers than batches, and the rest was not touched. An event that is too
+    large for the sink is refused, unless there are `claims` for it.
     """
     answers: list[Answer] = []
     failures, began = 0, clock.monotonic()
     for one in job:
         said: Receipt | Exception
         try:
-            said = sink.write(one.batch) if one.fits else _too_large(one)
+            said = _write(sink, one, claims)
         except Exception as error:  # noqa: BLE001 - raised again by `Answer.receipt`
             said = error
         ended = clock.monotonic()
@@ -74,5 +76,14 @@ def write(sink: Sink, job: Sequence[Cut], clock: Clock) -> list[Answer]:
     return answers
 
 
-def _too_large(one: Cut) -> Receipt:
+def _write(sink: Sink, one: Cut, claims: Claims | None) -> Receipt:
+    if one.fits:
+        return sink.write(one.batch)
+    if claims is not None:
+        if not sink.blocking:
+            return claims.write(sink, one.batch)
+        # A sink that blocks is written to in a thread, where the store may not be. That is a rescue sink: what it takes
+        # whole is claimed when it is sent on.
+        if one.batch.size <= sink.limits.max_event_bytes:
+            return sink.write(one.batch)
     return Receipt(0, rejected=tuple((n, Reason.SINK_TOO_LARGE) for n in range(len(one.batch))))

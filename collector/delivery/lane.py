@@ -4,7 +4,10 @@ What is under way to one sink for one route: its own sink has a lane, and so has
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+
+import msgspec
 
 from collector.buffer.holding import Holding
 from collector.buffer.segment import Segment
@@ -59,6 +62,10 @@ class Lane:
         self.under_way = 0
         self.failures = 0
         self.not_before = 0.0
+        #: Why what arrives at a rescue sink is there.
+        self.cause = "unavailable"
+        self._width = math.inf
+        self._narrowed_at = -math.inf
         self._own = own
         self._batch_s: float | None = None
         self._began_at = 0.0
@@ -88,7 +95,18 @@ class Lane:
         would wait for each of them to let go of the interpreter. A job that does not come back holds no other up.
         """
         is_quick = self._batch_s is not None and self._batch_s < QUICK_S and now - self._began_at < PATIENCE_S
-        return 1 if self.failures or (self.sink.blocking and is_quick) else most
+        return 1 if self.failures or (self.sink.blocking and is_quick) else self.width(most)
+
+    def width(self, most: int) -> int:
+        """Tell how many jobs the destination bears at once, by what it said of its pace."""
+        self._width = min(self._width, most)
+        return int(self._width)
+
+    def slow_down(self, now: float, took_s: float) -> None:
+        """Halve that: it asked for a slower pace. Once for all jobs that were under way together."""
+        if now - took_s > self._narrowed_at and self._width < math.inf:
+            self._width = max(1.0, self._width / 2)
+            self._narrowed_at = now
 
     def begin(self, reading: Reading, job: Sequence[Cut], now: float) -> None:
         """Note that a job of a reading goes out."""
@@ -104,17 +122,23 @@ class Lane:
 
     def took(self, one: Cut, receipt: Receipt, now: float) -> None:
         """Note what the sink answered, while the batch's job still counts as under way."""
-        if one.fits and not receipt.retryable:
+        if one.fits and (receipt.delivered or not receipt.retryable):
             self.failures = 0
+        if not receipt.retryable:
+            # One more for each round of so many jobs.
+            self._width += 1 / self._width
         if one.fits and (receipt.delivered or receipt.rejected):
             self._asked_at = now if self.under_way > 1 else None
 
-    def tell(self, signals: Signals, answer: jobs.Answer, receipt: Receipt, *, cause: str) -> None:
-        """Say that the sink took a batch; `cause` is why it is there, if it is the rescue sink."""
-        if not self.is_rescue:
-            signals.batch_delivered(self.route, receipt.delivered, answer.one.batch.size, answer.seconds)
-        elif receipt.delivered:
-            signals.batch_rescued(self.route, cause, receipt.delivered)
+    def tell(self, signals: Signals, answer: jobs.Answer, receipt: Receipt) -> None:
+        """Say that the sink took a batch."""
+        if self.is_rescue:
+            if receipt.delivered:
+                signals.batch_rescued(self.route, self.cause, receipt.delivered)
+            return
+        signals.batch_delivered(self.route, receipt.delivered, answer.one.batch.size, answer.seconds)
+        if receipt.delivered and answer.one.batch.size > self.limits.max_event_bytes:
+            signals.event_claimed(self.route)
 
     def end(self, reading: Reading) -> None:
         """Note that a job of a reading came to its end, whichever."""
@@ -139,7 +163,7 @@ class Lane:
         if not self.is_rescue or (len(batch) == 1 and batch.size > self._own.max_event_bytes):
             return receipt, 0
         retryable = sorted((*receipt.retryable, *(n for n, _ in receipt.rejected)))
-        return Receipt(receipt.delivered, retryable=tuple(retryable)), len(receipt.rejected)
+        return msgspec.structs.replace(receipt, retryable=tuple(retryable), rejected=()), len(receipt.rejected)
 
 
 def rescue_lane(route: str, rescue: Sink, own: Sink) -> Lane:

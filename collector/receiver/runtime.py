@@ -215,6 +215,8 @@ class Runtime:
         counts.set("collector_memory_limit_bytes", memory.use.limit_bytes)
         counts.set("collector_memory_refusing", int(memory.is_short))
         counts.set("collector_tenants", len(self._tenants.table))
+        for route, width in self._flusher.widths().items():
+            counts.set("collector_route_concurrency", width, (route,))
         counts.set("collector_worker_resident_memory_bytes", metrics.resident_bytes())
         for name, value in self._gauges().items():
             counts.set(name, value)

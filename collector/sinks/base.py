@@ -69,6 +69,13 @@ class Sink(Protocol):
         """Let go; safe to call twice and before `start`."""
 
 
+class ObjectSink(Sink, Protocol):
+    """A sink that keeps each batch as an object which can be found again."""
+
+    def url_of(self, batch: Batch) -> str:
+        """Say where a batch is, once it is written: `s3://…` or `file:///…`."""
+
+
 class Stored(Protocol):
     """One batch of a route, as it lies in a sink that can be read back; `place` says where, for people."""
 

@@ -63,6 +63,14 @@ METRICS: dict[str, Metric] = {
         Metric("collector_batch_bytes_total", _C, "Bytes of batches that a sink confirmed.", ("route",)),
         Metric("collector_batch_seconds", _H, "Time that a sink took to confirm a batch.", ("route",), _BATCH_S),
         Metric("collector_batch_failures_total", _C, "Batches that went back to be tried again.", ("route",)),
+        Metric("collector_batches_throttled_total", _C, "Batches whose sink asked for a slower pace.", ("route",)),
+        Metric("collector_route_concurrency", _SUM, "Batches of a route that may be under way at once.", ("route",)),
+        Metric("collector_possible_duplicate_events_total", _C, "Events sent again in doubt.", ("route",)),
+        Metric("collector_claimed_events_total", _C, "Events that lie in the object store of claims.", ("route",)),
+        Metric(
+            "collector_sink_refused_events_total", _C, "Events that a sink refuses for good.",
+            ("route", "reason", "parked"),
+        ),
         Metric("collector_batches_rescued_total", _C, "Batches that the rescue sink confirmed.", ("route", "cause")),
         Metric("collector_rescued_events_total", _C, "Events that the rescue sink confirmed.", ("route", "cause")),
         Metric("collector_rescued_unreadable_total", _C, "Rescued batches that could not be read back."),
@@ -169,6 +177,23 @@ SIGNALS: dict[str, Signal] = {
             "batch.failed", ("warning",), ("collector_batch_failures_total",),
             ("route", "error", "attempts", "retry_in_s"),
             "A sink did not take a batch; it stays in the spool and is tried again.",
+        ),
+        Signal(
+            "batch.throttled", ("warning",), ("collector_batches_throttled_total",), ("route", *SPAN),
+            "A sink asked for a slower pace. Its batches wait, and fewer of them are under way at once for a while.",
+        ),
+        Signal(
+            "batch.in_doubt", ("warning",), ("collector_possible_duplicate_events_total",), ("route", *SPAN),
+            "So many events were sent, and no true answer came. They are sent again, and may be there twice.",
+        ),
+        Signal(
+            "events.refused", ("warning",), ("collector_sink_refused_events_total",),
+            ("route", "reason", "parked", "cause", *SPAN),
+            "A sink refuses so many events for good. Parked: they are kept in the rescue sink.",
+        ),
+        Signal(
+            "event.claimed", ("info",), ("collector_claimed_events_total",), ("route", *SPAN),
+            "Events too large for their sink lie whole in the store of claims, and their claims went in their place.",
         ),
         Signal(
             "batch.rescued", ("warning",), ("collector_batches_rescued_total", "collector_rescued_events_total"),

@@ -15,6 +15,7 @@ from collector.clock import Clock
 from collector.outcome import Outcome, Reason
 from collector.telemetry.catalogue import SIGNALS, SPAN
 from collector.telemetry.copies import CopySignals
+from collector.telemetry.deliveries import DeliverySignals
 from collector.telemetry.gathering import MAX_KEYS, Gathering
 from collector.telemetry.logs import rfc3339
 from collector.telemetry.metrics import Metrics
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 
-class Signals(CopySignals):
+class Signals(CopySignals, DeliverySignals):
     """Every signal as a method. Safe to call from any thread or greenlet; never raises because of a log."""
 
     def __init__(

@@ -14,7 +14,9 @@ import pytest
 
 from collector.buffer.room import Bounds
 from collector.buffer.spool import Spool
-from collector.delivery.flusher import Flusher, Write
+from collector.delivery.aside import Claims, Parking
+from collector.delivery.deliverer import Write
+from collector.delivery.flusher import Flusher
 from collector.delivery.job import Answer
 from collector.delivery.retry import Backoff
 from collector.outcome import Outcome
@@ -37,6 +39,8 @@ class World:
         concurrency: int = 2,
         rescue: Sink | None = None,
         rescue_after_s: float = 60.0,
+        parking: Parking | None = None,
+        claims: Claims | None = None,
         **sinks: Sink,
     ) -> None:
         self.clock = clock
@@ -62,6 +66,8 @@ class World:
             offload=partial(self.offload, "at once"),
             offload_quietly=partial(self.offload, "quietly"),
             breathe=self.breathe,
+            parking=parking,
+            claims=claims,
         )
 
     def breathe(self) -> None:

@@ -58,7 +58,8 @@ def _handed(world: World) -> list[int]:
         handed.append(len(answers))
         return answers
 
-    world.flusher._offload = world.flusher._offload_quietly = offload
+    deliverer = world.flusher._deliverer
+    deliverer._offload = deliverer._offload_quietly = offload
     return handed
 
 
