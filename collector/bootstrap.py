@@ -21,6 +21,7 @@ from collector.admission.tenants import TenantBook
 from collector.buffer.room import Bounds
 from collector.buffer.spool import Spool
 from collector.clock import SystemClock
+from collector.delivery.aside import Claims
 from collector.delivery.flusher import Flusher
 from collector.delivery.rescue import Replayer
 from collector.delivery.retry import Backoff
@@ -41,7 +42,7 @@ from collector.settings import (
     mount_size_bytes,
     spool_budget,
 )
-from collector.sinks.registry import can_be_read_back, open_rescue_sink, open_sink, open_source
+from collector.sinks.registry import can_be_read_back, open_claim_store, open_rescue_sink, open_sink, open_source
 from collector.telemetry.logs import LineStream, build_logger
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.signals import Signals
@@ -129,6 +130,8 @@ def build(settings: Settings) -> Doors:
     if rescue and can_be_read_back(rescue):
         source = open_source(rescue)
         replayer = Replayer(source, sinks, signals=signals, spawn=gevent.spawn, rest=gevent.sleep, offload=off_hub)
+    claim_sink = settings.claim_sink
+    store = open_claim_store(claim_sink, writer_id=owner, offload=off_hub) if claim_sink else None
     flusher = Flusher(
         spool,
         sinks,
@@ -143,12 +146,13 @@ def build(settings: Settings) -> Doors:
         offload=off_hub,
         offload_quietly=Backstage(most_batches).run,
         breathe=partial(gevent.sleep, _BREATH_S),
+        claims=Claims(store, offload=off_hub) if store else None,
     )
     runtime = Runtime(
         spool=spool,
         flusher=flusher,
         replayer=replayer,
-        sinks=[*sinks.values(), *rescues.values()],
+        sinks=[*sinks.values(), *rescues.values(), *([store] if store else [])],
         tenants=tenants,
         quota=quota,
         dedupe=dedupe,

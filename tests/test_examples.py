@@ -15,7 +15,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 #: What full.env sets to something else than the default, and says so in the line above.
 OTHER_THAN_DEFAULT = {
-    "config", "bind", "admin_token", "sink", "rescue_sink", "spool_dir", "dedupe_bytes",
+    "config", "bind", "admin_token", "sink", "rescue_sink", "claim_sink", "spool_dir", "dedupe_bytes",
     "spool_bytes", "workers", "read_at_s", "text_sha256",
     "routes", "tenants",
 }  # fmt: skip

@@ -22,7 +22,7 @@ from collector.settings import (
     spool_budget,
 )
 from collector.settings.places import CLOSE_PART, WORKER_BYTES, file_system_type, nearest_existing
-from collector.sinks.registry import can_be_read_back, open_rescue_sink, open_sink
+from collector.sinks.registry import can_be_read_back, open_claim_store, open_rescue_sink, open_sink
 
 
 def load_or_exit() -> tuple[Settings, dict[str, str]]:
@@ -40,11 +40,15 @@ def _machine_problems(settings: Settings, name_of: Callable[[str], str]) -> list
     problems = []
     sinks = {f"[routes.{name}] sink": url for name, url in settings.routes.items() if name != "default"}
     sinks |= {name_of("sink"): settings.sink}
-    openings = {name: partial(open_sink, url, writer_id="check") for name, url in sinks.items()}
+    openings: dict[str, Callable[[], object]] = {
+        name: partial(open_sink, url, writer_id="check") for name, url in sinks.items()
+    }
     if settings.rescue_sink:
         openings[name_of("rescue_sink")] = partial(
             open_rescue_sink, settings.rescue_sink, route="default", writer_id="check"
         )
+    if settings.claim_sink:
+        openings[name_of("claim_sink")] = partial(open_claim_store, settings.claim_sink, writer_id="check")
     for name, opening in openings.items():
         try:
             opening()

@@ -41,7 +41,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `routes` names each route's sink and always has `default`, which is `sink`. `spool_bytes` None means: derive it,
     see `spool_budget`. After SIGTERM a task is unready and answers on for `lame_duck_s`, then drains for `drain_s`. A
-    batch whose sink fails for `rescue_after_s` goes to the rescue sink. Uploads that would wait longer than
+    batch whose sink fails for `rescue_after_s` goes to the rescue sink. An event that is too large for its sink lies in
+    `claim_sink`, if there is one, and a claim of it takes its place. Uploads that would wait longer than
     `max_lag_s` for their turn are refused. Without `hot_door` all go through gunicorn's parser and Flask, to the same
     answers. `trusted_hops` counts the proxies in front that append to X-Forwarded-For. `aws_keys_allowed` are boto3's
     names, with commas between them, of the providers whose long-lived keys are wanted. `read_at_s` is CLOCK_MONOTONIC
@@ -57,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     spool_bytes: int | None = None
     sink: str = DEFAULT_SINK
     rescue_sink: str | None = None
+    claim_sink: str | None = None
     admin_token: str | None = None
     admin_token_file: str | None = None
     hec_url: str | None = None

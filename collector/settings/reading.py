@@ -66,7 +66,7 @@ _PARSERS: dict[str, Parse] = {
     "log_level": choice("debug", "info", "warning", "error"),
 }
 _PATHS = ("spool_dir", "admin_token_file", "hec_token_file", "tmpfs_mounts")
-_SINKS = ("sink", "rescue_sink")
+_SINKS = ("sink", "rescue_sink", "claim_sink")
 _SINGLE = (*_PARSERS, *_PATHS, *_SINKS)
 #: Every variable there is, with its setting.
 VARIABLES = {f"COLLECTOR_{name.upper()}": name for name in (*_SINGLE, "config")}

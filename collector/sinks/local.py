@@ -124,6 +124,11 @@ class LocalSink:
             raise refused(f"{directory}/{name}", exc) from exc
         return Receipt(delivered=len(batch))
 
+    def url_of(self, batch: Batch) -> str:
+        """Say where a batch is, once it is written."""
+        directory, name = place_of(batch, self._by)
+        return Path(f"{self._below}{directory}/{name}").as_uri()
+
     def close(self) -> None:
         """Do nothing: between writes no file is open."""
 

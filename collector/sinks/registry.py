@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collector.clock import Clock, SystemClock
-from collector.sinks import local, local_source, s3, stdout, url
-from collector.sinks.base import Offload, Sink, Source, at_once
+from collector.sinks import firehose, kinesis, local, local_source, s3, sqs, stdout, url
+from collector.sinks.base import ObjectSink, Offload, Sink, Source, at_once
 
 #: Makes a sink from its URL, the id of the worker that writes, the clock, and what to compute elsewhere with. It opens
 #: nothing yet.
@@ -18,6 +18,9 @@ SINKS: dict[str, Factory] = {
     "file": local.from_url,
     "stdout": stdout.from_url,
     "s3": s3.from_url,
+    "kinesis": kinesis.from_url,
+    "firehose": firehose.from_url,
+    "sqs": sqs.from_url,
 }
 
 #: The reading sides, of sinks that have one: a rescue sink can be replayed if it is here.
@@ -26,7 +29,7 @@ SOURCES: dict[str, Callable[[url.SinkUrl, Clock], Source]] = {
 }
 
 SCHEMES: tuple[str, ...] = tuple(SINKS)
-_AWS = frozenset({"s3"})
+_AWS = frozenset({"s3", "kinesis", "firehose", "sqs"})
 
 
 def open_sink(text: str, *, writer_id: str, clock: Clock | None = None, offload: Offload = at_once) -> Sink:
@@ -52,6 +55,18 @@ def open_rescue_sink(
         return _open(parsed, writer_id, clock, offload)
     open_source(text, clock=clock)
     return _open(url.within(parsed, f"route={route}"), writer_id, clock, offload)
+
+
+def open_claim_store(
+    text: str, *, writer_id: str, clock: Clock | None = None, offload: Offload = at_once
+) -> ObjectSink:
+    """Make the store that events too large for their sinks lie in; raises `ValueError`, as `open_sink` does."""
+    made = open_sink(text, writer_id=writer_id, clock=clock, offload=offload)
+    if not isinstance(made, local.LocalSink | s3.S3Sink):
+        raise ValueError(  # noqa: TRY004 -- it is the text that is wrong
+            f"{text!r} holds no objects that a claim could point to; write file:DIR or s3://bucket/prefix"
+        )
+    return made
 
 
 def open_source(text: str, *, clock: Clock | None = None) -> Source:
