@@ -24,6 +24,7 @@ from collector.role_session import RoleSession
 _CONNECT_S, _READ_S = 3.0, 6.0
 #: How many connections a client keeps: at least as many as batches are under way. More wait for each other.
 _CONNECTIONS = 32
+
 #: What can be done about a refusal, by AWS's code for it.
 _ADVICE = {
     "AccessDenied": "let Collector's role do that there",
@@ -122,6 +123,7 @@ def client(
     With the ARN of a `role` it acts as that, in a session of this name and with these tags. The first call takes it on.
     """
     import boto3  # noqa: PLC0415 -- see the top
+    import botocore.session  # noqa: PLC0415 -- as above
     from botocore.config import Config  # noqa: PLC0415 -- as above
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415 -- as above
 
@@ -135,13 +137,15 @@ def client(
         s3={"addressing_style": "path"} if endpoint else {},
     )
     try:
-        maker = boto3.session.Session()
+        chain = botocore.session.get_session()
+        maker = boto3.session.Session(botocore_session=chain)
         if maker.get_credentials() is None:
             # Asked before: a client without credentials never looks for them again.
             raise TransientSinkError(f"{service}: there are no credentials: {_NO_CREDENTIALS}")
         if role:
             sts = maker.client("sts", region_name=region or None, config=config)
-            maker = _maker_as(RoleSession(partial(_assume, sts, role, session, tags or {}), SystemClock()))
+            held = RoleSession(partial(_assume, sts, role, session, tags or {}), SystemClock())
+            maker = _maker_as(held, loader=chain.get_component("data_loader"))
         made: Client = maker.client(service, region_name=region or None, endpoint_url=endpoint or None, config=config)
     except (BotoCoreError, ValueError) as error:
         raise SinkError(f"{service}: no client can be made: {_sentence(error)}") from error
@@ -160,8 +164,8 @@ def _assume(sts: Client, role: str, session: str, tags: Mapping[str, str]) -> di
         sts.close()
 
 
-def _maker_as(held: RoleSession) -> Any:  # noqa: ANN401 -- boto3 ships no types
-    """Return a session of boto3's whose clients act as a role."""
+def _maker_as(held: RoleSession, *, loader: object) -> Any:  # noqa: ANN401 -- boto3 ships no types
+    """Return a session of boto3's whose clients act as a role; another's loader has read what takes 100 ms to read."""
     import boto3  # noqa: PLC0415 -- see the top
     import botocore.session  # noqa: PLC0415 -- as above
     from botocore.credentials import DeferredRefreshableCredentials  # noqa: PLC0415 -- as above
@@ -172,6 +176,7 @@ def _maker_as(held: RoleSession) -> Any:  # noqa: ANN401 -- boto3 ships no types
 
     credentials = DeferredRefreshableCredentials(held.take_on, "assume-role", time_fetcher=held.now)
     session = botocore.session.get_session()
+    session.register_component("data_loader", loader)
     session.register_component("credential_provider", SimpleNamespace(load_credentials=lambda: credentials))
     made = boto3.session.Session(botocore_session=session)
     made.events.register("after-call", look)
@@ -192,13 +197,18 @@ def find(*, region: str = "") -> Found | None:
         temporary = renewed or bool(found.get_frozen_credentials().token)
     except BotoCoreError as error:
         raise TransientSinkError(f"aws: {_sentence(error)}") from error
-    account, why = "", ""
-    try:
-        told = call("sts: get_caller_identity", client("sts", region=region).get_caller_identity) or {}
-        account = str(told["Account"])
-    except SinkError as error:
-        why = str(error).removesuffix(f"; {_WAITS}")
+    account, why = whose(region=region)
     return Found(found.method, temporary, renewed, account, why)
+
+
+def whose(*, region: str = "", role: str = "", tags: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """Ask AWS as whose account a client acts, and return that; or "", and what was said instead."""
+    try:
+        told = call("sts: get_caller_identity", client("sts", region=region, role=role, tags=tags).get_caller_identity)
+    except SinkError as error:
+        return "", str(error).removesuffix(f"; {_WAITS}")
+    account = str((told or {}).get("Account", ""))
+    return account, "" if account else "sts: get_caller_identity: the answer names no account"
 
 
 def problems_of(found: Found, *, has_task_role: bool, allowed: Collection[str]) -> list[str]:
@@ -254,6 +264,9 @@ def call(
     except BotoCoreError as error:
         # Nothing was sent: no connection came about, or there was nothing to sign with.
         raise TransientSinkError(f"{what}: {_sentence(error)}; {_WAITS}") from error
+    except KeyError as error:
+        # botocore's, of XML that is no answer: the page of a proxy.
+        raise TransientSinkError(f"{what}: the answer has no {error}; {_WAITS}") from error
 
 
 def _kind(code: str, status: int) -> type[TransientSinkError]:

@@ -18,6 +18,7 @@ import pytest  # noqa: E402 - as above
 TESTS = (
     "admission", "buffer", "contracts", "delivery", "flows", "protocols", "sinks", "telemetry",
     "receiver/test_app.py", "receiver/test_together.py", "receiver/test_upload.py",
+    "test_aws_role.py",
 )  # fmt: skip
 FORKING = (
     "flows/test_death.py",

@@ -9,25 +9,28 @@ from collections.abc import Mapping
 from collector import aws
 from collector.errors import SinkError
 from collector.settings import Settings
-from collector.sinks.registry import region_of
+from collector.sinks.aws_url import AwsOptions, tags_of
+from collector.sinks.registry import aws_options
 
 #: What the ECS agent tells a container, whose task has a role.
 _ROLE_VARIABLES = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI")
 
 
-def aws_regions(settings: Settings) -> list[str]:
-    """List the regions that the settings' AWS sinks name, "" for the default chain's; none without such a sink."""
-    sinks = [*settings.routes.values(), *([settings.rescue_sink] if settings.rescue_sink else [])]
-    return [region for sink in sinks if (region := region_of(sink)) is not None]
+def _wanted(settings: Settings) -> dict[str, AwsOptions]:
+    """List what the settings' AWS sinks want of AWS, by what they are called here."""
+    sinks = {f"route {name}": sink for name, sink in settings.routes.items()}
+    if settings.rescue_sink:
+        sinks["rescue sink"] = settings.rescue_sink
+    return {name: options for name, sink in sinks.items() if (options := aws_options(sink)) is not None}
 
 
 def look(settings: Settings, environ: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[str], list[str]]:
     """Return rows for a table, what is wrong, and what may surprise; all empty without an AWS sink."""
-    regions = aws_regions(settings)
-    if not regions:
+    wanted = _wanted(settings)
+    if not wanted:
         return [], [], []
     try:
-        found = aws.find(region=regions[0])
+        found = aws.find(region=next(iter(wanted.values())).region)
     except SinkError as error:
         return [("credentials", str(error))], [str(error)], []
     if found is None:
@@ -49,4 +52,19 @@ def look(settings: Settings, environ: Mapping[str, str]) -> tuple[list[tuple[str
         ("they are", f"{lifetime}{', and renewed' if found.renewed else ''}"),
         ("account", found.account or "not told"),
     ]
-    return rows, problems, notes
+    roles, refused = _roles(wanted)
+    return rows + roles, problems, notes + refused
+
+
+def _roles(wanted: Mapping[str, AwsOptions]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Take on the role of each sink that has one: a row for each, and a note for each that was not to be had."""
+    rows, notes = [], []
+    for name, options in wanted.items():
+        if not options.assume_role:
+            continue
+        account, why = aws.whose(region=options.region, role=options.assume_role, tags=tags_of(options))
+        tagged = f", tagged tenant={options.tenant}" if options.tenant else ""
+        rows.append((name, f"takes on {options.assume_role}{tagged}: {f'account {account}' if account else 'refused'}"))
+        if not account:
+            notes.append(f"{name} can't take on its role, and its batches would wait: {why}")
+    return rows, notes

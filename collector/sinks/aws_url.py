@@ -47,6 +47,11 @@ def read_aws_options(url: SinkUrl, shape: type[Options]) -> Options:
     return read_options(url, shape)
 
 
+def common_options(url: SinkUrl) -> AwsOptions:
+    """Return what all AWS sinks have in common, out of the URL of one that is in order."""
+    return AwsOptions(**{name: url.options[name] for name in AwsOptions.__struct_fields__ if name in url.options})
+
+
 def connector(service: str, url: SinkUrl, options: AwsOptions, *, writer_id: str = "") -> Callable[[], aws.Client]:
     """
     Return what makes the client of a sink, and asks nothing of AWS yet; raises `ValueError` for options that can't be.

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collector.clock import Clock, SystemClock
-from collector.sinks import firehose, kinesis, local, local_source, s3, sqs, stdout, url
+from collector.sinks import aws_url, firehose, kinesis, local, local_source, s3, sqs, stdout, url
 from collector.sinks.base import ObjectSink, Offload, Sink, Source, at_once
 
 #: Makes a sink from its URL, the id of the worker that writes, the clock, and what to compute elsewhere with. It opens
@@ -81,10 +81,10 @@ def open_source(text: str, *, clock: Clock | None = None) -> Source:
     return make(parsed, clock or SystemClock())
 
 
-def region_of(text: str) -> str | None:
-    """Return the region that the URL of an AWS sink names, "" for the default chain's; None for any other sink."""
+def aws_options(text: str) -> aws_url.AwsOptions | None:
+    """Return what the URL of an AWS sink says of region and role; None for any other sink."""
     parsed = url.parse(text)
-    return parsed.options.get("region", "") if parsed.scheme in _AWS else None
+    return aws_url.common_options(parsed) if parsed.scheme in _AWS else None
 
 
 def can_be_read_back(text: str) -> bool:
