@@ -7,29 +7,20 @@ It checks signatures and sums, refuses a second object where `If-None-Match` say
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.server import SHM, free_ports, wait_for
+from tests.standins.sdk import ACCESS_KEY, ENVIRON, SECRET_KEY, client
 
-ACCESS_KEY, SECRET_KEY = "AKIDSTANDIN", "a-secret-of-no-value"
-#: What an SDK needs to know of it, and nothing of the machine's own.
-ENVIRON: Mapping[str, str] = {
-    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "NO_PROXY": "127.0.0.1",
-}
+__all__ = ["ENVIRON", "Bucket", "Seaweed", "seaweed"]
+
 _PATIENCE_S = 30.0
 
 
@@ -38,7 +29,7 @@ class Seaweed:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.client = client(port)
+        self.client = client("s3", port)
 
     def bucket(self) -> Bucket:
         """Make a new bucket."""
@@ -70,21 +61,6 @@ class Bucket:
     def unfinished(self) -> list[str]:
         """List the keys of uploads in parts that were begun, and neither completed nor given up."""
         return [row["Key"] for row in self._client.list_multipart_uploads(Bucket=self.name).get("Uploads", ())]
-
-
-def client(port: int) -> Any:
-    """Make a client of our own, which owes nothing to Collector's."""
-    import boto3
-    from botocore.config import Config
-
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
-        config=Config(s3={"addressing_style": "path"}),
-    )
 
 
 @contextmanager
