@@ -33,6 +33,7 @@ _ADVICE = {
     "InvalidSignatureException": "the secret does not belong to the key, or this machine's clock is wrong",
     "LimitExceededException": "AWS asks for a slower pace, and the batch waits",
     "ProvisionedThroughputExceededException": "the stream has too few shards for this; the batch waits",
+    "AWS.SimpleQueueService.NonExistentQueue": "create the queue, or name another one",
     "QueueDoesNotExist": "create the queue, or name another one",
     "ResourceNotFoundException": "create the stream, or name another one or its region",
     "ThrottlingException": "AWS asks for a slower pace, and the batch waits",
@@ -61,7 +62,7 @@ _WAITS = "the batch is kept and tried again"
 #: What AWS says to whoever is too fast: the codes that botocore takes for that, those of its keys, and what Firehose
 #: and S3 say instead.
 THROTTLES = frozenset({
-    "BandwidthLimitExceeded", "KMSThrottlingException", "KmsThrottled", "LimitExceededException",
+    "BandwidthLimitExceeded", "KMS.ThrottlingException", "KMSThrottlingException", "KmsThrottled", "LimitExceededException",
     "PriorRequestNotComplete", "ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestThrottled",
     "RequestThrottledException", "ServiceUnavailableException", "SlowDown", "ThrottledException", "Throttling",
     "ThrottlingException", "TooManyRequestsException",

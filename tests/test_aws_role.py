@@ -18,7 +18,7 @@ from collector.sinks.base import Sink
 from collector.sinks.registry import open_sink
 from tests.fakes import FakeClock, batch
 from tests.server import wait_for
-from tests.standins.seaweed import ACCESS_KEY, ENVIRON
+from tests.standins.sdk import ACCESS_KEY, ENVIRON
 from tests.standins.sts import ROLE_ACCOUNT, Sts
 
 ROLE = "arn:aws:iam::210987654321:role/collector/acme-writer"

@@ -23,8 +23,9 @@ CALL_BYTES = 256 * 1024
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Lines of one tenant, without their newlines; the first is at this place in its batch."""
+    """Lines of one tenant of a batch, without their newlines; the first is at this place in it."""
 
+    batch: Batch
     tenant_id: str
     first: int
     lines: tuple[bytes, ...]
@@ -33,6 +34,16 @@ class Record(msgspec.Struct, frozen=True):
     def places(self) -> range:
         """Say where its lines are in the batch."""
         return range(self.first, self.first + len(self.lines))
+
+    @property
+    def name(self) -> str:
+        """Name it by its batch and its first event; it has the same name when it is sent again."""
+        at = self.first
+        for span in self.batch.spans:
+            if at < len(span):
+                return f"{self.batch.name}/{span.tenant_id}/{span.hour}/{span.first + at}"
+            at -= len(span)
+        raise IndexError(self.first)
 
     @property
     def data(self) -> bytes:
@@ -47,10 +58,10 @@ class Record(msgspec.Struct, frozen=True):
     def halves(self) -> tuple[Record, Record]:
         """Part it in two."""
         middle = len(self.lines) // 2
-        return (
-            Record(self.tenant_id, self.first, self.lines[:middle]),
-            Record(self.tenant_id, self.first + middle, self.lines[middle:]),
-        )
+        return self._part(0, middle), self._part(middle, len(self.lines))
+
+    def _part(self, first: int, last: int) -> Record:
+        return Record(self.batch, self.tenant_id, self.first + first, self.lines[first:last])
 
 
 class Fate(Enum):
@@ -108,7 +119,7 @@ def records_of(batch: Batch, most_bytes: int) -> list[Record]:
             while at < end and size + len(lines[at]) + 1 <= most_bytes:
                 size += len(lines[at]) + 1
                 at += 1
-            records.append(Record(tenant_id, first, tuple(lines[first:at])))
+            records.append(Record(batch, tenant_id, first, tuple(lines[first:at])))
     return records
 
 

@@ -111,7 +111,8 @@ class Sqs:
             return Refusal(Fate.NEVER, _INVALID, "it holds a character that SQS does not take")
         entry = {"Id": str(number), "MessageBody": body, "MessageGroupId": record.tenant_id}
         if self._queue.endswith(_FIFO):
-            entry["MessageDeduplicationId"] = sha256(data).hexdigest()
+            # By its name, for two events of a device may be the same; by what is in it, for some may have been taken.
+            entry["MessageDeduplicationId"] = sha256(record.name.encode() + data).hexdigest()
         return entry
 
 

@@ -17,7 +17,7 @@ from collector.errors import TransientSinkError
 from collector.event import Batch
 from collector.sinks.base import Source, Stored
 from collector.sinks.registry import SCHEMES, SOURCES, can_be_read_back, open_rescue_sink, open_sink, open_source
-from tests.contracts.test_sink import no_file_may_grow
+from tests.contracts.cases import no_file_may_grow
 from tests.fakes import HOUR, batch
 
 PLACES: dict[str, Callable[[Path], str]] = {

@@ -112,7 +112,7 @@ def test_every_line_is_in_one_record_in_its_place(runs: list[tuple[str, list[byt
 
 def test_keys_of_one_tenant_differ_and_come_back() -> None:
     """One key would send all of a busy tenant to one shard, and a key by chance would move a repeat to another."""
-    records = [Record("acme", 0, (b'{"id":"%d","event":{}}' % number,)) for number in range(3)]
+    records = records_of(batch(*(b'{"id":"%d","event":{}}' % number for number in range(3)), tenant_id="acme"), 0)
 
     assert ["acme/0", "acme/1", "acme/2"] == [key_of(record) for record in records]
 
@@ -123,12 +123,24 @@ def test_keys_of_one_tenant_differ_and_come_back() -> None:
 )
 def test_a_key_is_good_whatever_the_line_is(line: bytes) -> None:
     """Ids are the devices': a key over 256 characters would cost the whole call."""
-    key = key_of(Record("acme", 0, (line,)))
+    one = batch(line, b"more", tenant_id="acme")
+    key = key_of(Record(one, "acme", 0, (line,)))
 
     assert key.startswith("acme/")
     assert key.isascii()
     assert 5 < len(key) <= 256
-    assert key == key_of(Record("acme", 7, (line, b"more")))
+    assert key == key_of(Record(one, "acme", 0, (line, b"more")))
+
+
+def test_a_record_has_a_name_that_comes_back_when_the_rest_of_its_batch_was_taken() -> None:
+    """A queue that knows it by that must not take it for another, and not another for it."""
+    whole = Batch("w1-1", "w1", (Span("a", HOUR, 4, 7), Span("b", HOUR, 0, 2)), (b"0\n1\n2\n3\n4\n",))
+    rest = Batch("w1-1", "w1", (Span("a", HOUR, 5, 6), Span("b", HOUR, 1, 2)), (b"1\n4\n",))
+    names = [record.name for record in records_of(whole, 0)]
+
+    assert 5 == len(set(names))
+    assert [names[1], names[4]] == [record.name for record in records_of(rest, 0)]
+    assert [names[1], names[2]] == [half.name for half in records_of(whole, 8)[0].halves()[1].halves()]
 
 
 # -- calls -----------------------------------------------------------------------------------------------------

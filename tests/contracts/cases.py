@@ -1,0 +1,211 @@
+"""
+The sinks that the contract suite runs over, each before a destination of its own.
+
+A new sink adds a `Case` to `CASES`: how to make it, how to read back what its destination holds, and how to make that
+refuse.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from collector.sinks.base import Sink
+from collector.sinks.registry import open_sink
+from collector.sinks.stdout import StdoutSink
+from tests.fakes import ScriptedSink
+from tests.standins.engine import Engine
+from tests.standins.moto import Moto, moto
+from tests.standins.relay import Relay, Way
+from tests.standins.sdk import ENVIRON
+from tests.standins.seaweed import Seaweed, seaweed
+
+#: Servers for all tests of a module, each started for the first that needs it.
+SERVERS = ExitStack()
+
+
+@cache
+def started_seaweed() -> Seaweed:
+    return SERVERS.enter_context(seaweed())
+
+
+@cache
+def started_moto() -> Moto:
+    return SERVERS.enter_context(moto())
+
+
+def end_servers() -> None:
+    """End those that were started."""
+    SERVERS.close()
+    started_seaweed.cache_clear()
+    started_moto.cache_clear()
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    One sink before a real destination.
+
+    `read_back` returns the lines there, without newlines. Inside of `refusing` the destination takes nothing.
+    `repeats_replace` says that a batch written again leaves its lines once, `is_text` that a line must be some.
+    """
+
+    sink: Sink
+    read_back: Callable[[], list[bytes]]
+    refusing: Callable[[], AbstractContextManager[None]]
+    repeats_replace: bool
+    is_text: bool = False
+
+
+@contextmanager
+def no_file_may_grow() -> Iterator[None]:
+    """Let the kernel refuse this process every byte it would add to a file: the write fails with EFBIG."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def file_case(directory: Path, options: str = "") -> Iterator[Case]:
+    def read_back() -> list[bytes]:
+        objects = sorted(directory.rglob("*.ndjson.zst"))
+        return [
+            line
+            for path in objects
+            for line in zstandard.ZstdDecompressor()
+            .decompress(path.read_bytes(), allow_extra_data=False)
+            .split(b"\n")[:-1]
+        ]
+
+    sink = open_sink(f"file:{directory}{options}", writer_id="w1")
+    yield Case(sink, read_back, no_file_may_grow, repeats_replace=True)
+
+
+def stdout_case(directory: Path) -> Iterator[Case]:
+    path = directory / "stdout"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    yield Case(StdoutSink(fd), lambda: path.read_bytes().split(b"\n")[:-1], no_file_may_grow, repeats_replace=False)
+    os.close(fd)
+
+
+@contextmanager
+def sdk_environment() -> Iterator[None]:
+    """Let boto3 find credentials of no value, and nothing of this machine's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRON.items():
+            patch.setenv(name, value)
+        yield
+
+
+def s3_case(_: Path, options: str = "") -> Iterator[Case]:
+    running = started_seaweed()
+    with Relay(running.port) as relay, sdk_environment():
+        bucket = running.bucket()
+
+        def read_back() -> list[bytes]:
+            return [
+                line
+                for _, frame in sorted(bucket.objects().items())
+                for line in zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False).split(b"\n")[:-1]
+            ]
+
+        sink = open_sink(f"s3://{bucket.name}/a?endpoint=http://127.0.0.1:{relay.port}{options}", writer_id="w1")
+        yield Case(sink, read_back, lambda: relay.goes(Way.REFUSED), repeats_replace=True)
+
+
+def kinesis_case(_: Path, options: str = "") -> Iterator[Case]:
+    # Of several shards nobody can tell which record came first.
+    stream = started_moto().stream(shards=1)
+
+    def read_back() -> list[bytes]:
+        return [line for record in stream.records() for line in record.data.split(b"\n")]
+
+    yield from moto_case(f"kinesis://{stream.name}", options, read_back)
+
+
+def firehose_case(_: Path, options: str = "") -> Iterator[Case]:
+    delivery = started_moto().delivery_stream()
+
+    def read_back() -> list[bytes]:
+        return [line for found in delivery.objects() for line in found.split(b"\n")[:-1]]
+
+    yield from moto_case(f"firehose://{delivery.name}", options, read_back)
+
+
+def sqs_case(_: Path, options: str = "", *, fifo: bool = False) -> Iterator[Case]:
+    queue = started_moto().queue(fifo=fifo)
+
+    def read_back() -> list[bytes]:
+        return [line for message in queue.messages() for line in message.body.encode().split(b"\n")]
+
+    yield from moto_case(f"sqs://{queue.name}", options, read_back, repeats_replace=fifo, is_text=True)
+
+
+def moto_case(
+    place: str,
+    options: str,
+    read_back: Callable[[], list[bytes]],
+    *,
+    repeats_replace: bool = False,
+    is_text: bool = False,
+) -> Iterator[Case]:
+    with Relay(started_moto().port) as relay, sdk_environment():
+        sink = open_sink(f"{place}?endpoint=http://127.0.0.1:{relay.port}{options}", writer_id="w1")
+        yield Case(sink, read_back, lambda: relay.goes(Way.REFUSED), repeats_replace, is_text)
+
+
+def engine_case(_: Path, place: str) -> Iterator[Case]:
+    """Before our own engine, which has every limit of AWS's."""
+    with Engine() as engine, Relay(engine.port) as relay, sdk_environment():
+
+        def read_back() -> list[bytes]:
+            # Firehose ends each line, and the others part them.
+            end = b"\n" if place.startswith("firehose:") else b""
+            return [line for one in engine.taken for line in one.payload.removesuffix(end).split(b"\n")]
+
+        sink = open_sink(f"{place}?endpoint=http://127.0.0.1:{relay.port}", writer_id="w1")
+        yield Case(
+            sink, read_back, lambda: relay.goes(Way.REFUSED), repeats_replace=".fifo" in place, is_text="sqs:" in place
+        )
+
+
+def scripted_case(_: Path) -> Iterator[Case]:
+    sink = ScriptedSink()
+
+    @contextmanager
+    def refusing() -> Iterator[None]:
+        sink.fail()
+        yield
+
+    yield Case(sink, lambda: list(itertools.chain(*sink.objects.values())), refusing, repeats_replace=True)
+
+
+CASES: dict[str, Callable[[Path], Iterator[Case]]] = {
+    "file": file_case,
+    "file by hour": partial(file_case, options="?by=hour"),
+    "stdout": stdout_case,
+    "s3": s3_case,
+    "s3 by hour": partial(s3_case, options="&by=hour"),
+    "kinesis": kinesis_case,
+    "kinesis, each event a record": partial(kinesis_case, options="&aggregate_kib=0"),
+    "kinesis of our own": partial(engine_case, place="kinesis://stream"),
+    "firehose": firehose_case,
+    "firehose of our own": partial(engine_case, place="firehose://stream"),
+    "sqs": sqs_case,
+    "sqs, fifo": partial(sqs_case, fifo=True),
+    "sqs of our own": partial(engine_case, place="sqs://queue"),
+    "sqs of our own, fifo": partial(engine_case, place="sqs://queue.fifo"),
+    # The fake that all other tests stand on: it is a sink too.
+    "scripted": scripted_case,
+}
