@@ -1,8 +1,9 @@
 """
 Kinesis, Firehose and SQS on loopback: the server of moto, which keeps what it is given and throttles nobody.
 
-It is laxer than AWS. Firehose takes calls and records of any size; Kinesis has the limits of long ago, 1 MiB a record
-and 5 MiB a call. What is to be refused, or to break, is for the engine beside this.
+It is laxer than AWS. Firehose takes calls and records of any size; SQS takes every character, and counts them in the
+place of bytes; Kinesis has the limits of long ago, 1 MiB a record and 5 MiB a call. What is to be refused, or to break,
+is for the engine beside this.
 """
 
 from __future__ import annotations

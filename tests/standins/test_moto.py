@@ -39,7 +39,7 @@ def test_records_of_a_stream_are_read_from_all_of_its_shards(aws: Moto) -> None:
 
 
 def test_records_of_one_key_are_read_in_their_order(aws: Moto) -> None:
-    """More than one page of them."""
+    """A device's events have one key, and their order is all that tells what it did first."""
     stream = aws.stream()
     for first in range(0, 1_500, 500):
         rows = [{"Data": b"%d" % number, "PartitionKey": "k"} for number in range(first, first + 500)]

@@ -1,0 +1,58 @@
+"""Kinesalite keeps what it is given, so that a sink may be tried before a second Kinesis than moto's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.standins.kinesalite import Kinesalite, kinesalite, missing
+from tests.standins.sdk import client
+
+pytestmark = [pytest.mark.system, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+
+@pytest.fixture(scope="module", name="aws")
+def _aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kinesalite]:
+    with kinesalite(tmp_path_factory.mktemp("kinesalite")) as running:
+        yield running
+
+
+def test_records_are_taken_and_given_back(aws: Kinesalite) -> None:
+    """All bytes, from all shards; those of a key in their order."""
+    stream, other = aws.stream(shards=3), aws.stream()
+    boto = client("kinesis", aws.port)
+    sent = [(b"\x00%d\xff" % number, f"k{number % 40}") for number in range(1_000)]
+    for rows in (sent[:500], sent[500:]):
+        told = [{"Data": data, "PartitionKey": key} for data, key in rows]
+        assert 0 == boto.put_records(StreamName=stream.name, Records=told)["FailedRecordCount"]
+    found = stream.records()
+
+    assert 3 == len({record.shard_id for record in found})
+    assert sorted(sent) == sorted((record.data, record.partition_key) for record in found)
+    for key in {key for _, key in sent}:
+        assert [data for data, of in sent if of == key] == [one.data for one in found if one.partition_key == key]
+    assert [] == other.records()
+
+
+def test_a_call_over_a_limit_is_refused(aws: Kinesalite) -> None:
+    """A stand-in that takes everything finds nothing."""
+    stream = aws.stream()
+    with pytest.raises(ClientError, match="ValidationException"):
+        client("kinesis", aws.port).put_records(
+            StreamName=stream.name, Records=[{"Data": b"1", "PartitionKey": "k"}] * 501
+        )
+
+    assert [] == stream.records()
+
+
+def test_it_listens_on_loopback_alone(aws: Kinesalite) -> None:
+    """It has no password, and the machine may have neighbours."""
+    listening = [row.split()[1] for row in Path("/proc/net/tcp").read_text().splitlines()[1:] if row.split()[3] == "0A"]
+    everywhere = Path("/proc/net/tcp6").read_text() if Path("/proc/net/tcp6").exists() else ""
+
+    assert f"0100007F:{aws.port:04X}" in listening
+    assert f"00000000:{aws.port:04X}" not in listening
+    assert f":{aws.port:04X} " not in everywhere
