@@ -62,7 +62,8 @@ _WAITS = "the batch is kept and tried again"
 #: What AWS says to whoever is too fast: the codes that botocore takes for that, those of its keys, and what Firehose
 #: and S3 say instead.
 THROTTLES = frozenset({
-    "BandwidthLimitExceeded", "KMS.ThrottlingException", "KMSThrottlingException", "KmsThrottled", "LimitExceededException",
+    "BandwidthLimitExceeded", "KMS.ThrottlingException", "KMSThrottlingException", "KmsThrottled",
+    "LimitExceededException",
     "PriorRequestNotComplete", "ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestThrottled",
     "RequestThrottledException", "ServiceUnavailableException", "SlowDown", "ThrottledException", "Throttling",
     "ThrottlingException", "TooManyRequestsException",

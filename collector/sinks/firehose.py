@@ -10,7 +10,7 @@ there, and no more.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -20,7 +20,7 @@ from collector.clock import Clock
 from collector.sinks.aws_url import AwsOptions, connector, read_aws_options
 from collector.sinks.base import Offload
 from collector.sinks.record_sink import RecordSink
-from collector.sinks.records import CALL_BYTES, Fate, Record, Refusal, name_of, refusal_of
+from collector.sinks.records import CALL_BYTES, Record, Refusal, fates_of, name_of
 from collector.sinks.url import SinkUrl
 
 KIB = 1024
@@ -28,11 +28,6 @@ KIB = 1024
 MOST_RECORDS = 500
 MOST_RECORD_KIB = 1000
 _STREAM = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
-#: What AWS says of single records. That it is not available is how Firehose says that it is asked too much.
-_FATES: Mapping[str, Fate] = {
-    "ServiceUnavailableException": Fate.SLOWER,
-    "InternalFailure": Fate.IN_DOUBT,
-}
 
 
 class Options(AwsOptions, frozen=True, forbid_unknown_fields=True):
@@ -68,4 +63,4 @@ class Firehose:
             DeliveryStreamName=self._stream,
             Records=[{"Data": record.data + b"\n"} for record in records],
         )
-        return [refusal_of(row, _FATES) for row in (answer or {}).get("RequestResponses", ())]
+        return fates_of((answer or {}).get("RequestResponses", ()))

@@ -10,7 +10,7 @@ none of them. Collector needs `kinesis:PutRecords` there, and no more.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -21,7 +21,7 @@ from collector.clock import Clock
 from collector.sinks.aws_url import AwsOptions, connector, read_aws_options
 from collector.sinks.base import Offload
 from collector.sinks.record_sink import RecordSink
-from collector.sinks.records import CALL_BYTES, Fate, Record, Refusal, name_of, refusal_of
+from collector.sinks.records import CALL_BYTES, Record, Refusal, fates_of, name_of
 from collector.sinks.url import SinkUrl
 
 KIB = 1024
@@ -30,12 +30,6 @@ MOST_RECORDS = 500
 #: A key has 1 to 256 characters, which count as a part of the record. AWS's limits.
 _MOST_KEY = 256
 _STREAM = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
-#: What AWS says of single records.
-_FATES: Mapping[str, Fate] = {
-    "ProvisionedThroughputExceededException": Fate.SLOWER,
-    "KMSThrottlingException": Fate.SLOWER,
-    "InternalFailure": Fate.IN_DOUBT,
-}
 
 
 class Options(AwsOptions, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +72,7 @@ class Kinesis:
             StreamName=self._stream,
             Records=[{"Data": record.data, "PartitionKey": key_of(record)} for record in records],
         )
-        return [refusal_of(row, _FATES) for row in (answer or {}).get("Records", ())]
+        return fates_of((answer or {}).get("Records", ()))
 
 
 def key_of(record: Record) -> str:

@@ -99,12 +99,16 @@ def name_of(url: SinkUrl, pattern: re.Pattern[str], what: str) -> str:
     return url.host
 
 
-def refusal_of(row: Mapping[str, str], fates: Mapping[str, Fate]) -> Refusal | None:
-    """Read what a stream says of a record; what it has no retryable code for is refused for good."""
-    code = row.get("ErrorCode")
-    if not code:
-        return None
-    return Refusal(fates.get(code, Fate.NEVER), code, row.get("ErrorMessage", ""))
+def refusal_of(code: str, message: str) -> Refusal:
+    """Read what a stream says of a record: what it names no passing cause for, it will never take."""
+    if code == "InternalFailure":
+        return Refusal(Fate.IN_DOUBT, code, message)
+    return Refusal(Fate.SLOWER if code in aws.THROTTLES else Fate.NEVER, code, message)
+
+
+def fates_of(rows: Sequence[Mapping[str, str]]) -> list[Refusal | None]:
+    """Read a stream's answer, row by row."""
+    return [refusal_of(row["ErrorCode"], row.get("ErrorMessage", "")) if row.get("ErrorCode") else None for row in rows]
 
 
 def records_of(batch: Batch, most_bytes: int) -> list[Record]:

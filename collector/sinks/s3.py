@@ -118,7 +118,7 @@ class S3Sink:
         key = self._key_of(batch)
         frame = self._offload(lambda: self._packer.pack(batch))
         if len(frame) <= PART_BYTES:
-            self._ask("put_object", key, unless=_THERE, Body=frame, ContentType=_CONTENT_TYPE, IfNoneMatch="*")
+            self._told("ETag", "put_object", key, unless=_THERE, Body=frame, ContentType=_CONTENT_TYPE, IfNoneMatch="*")
         else:
             self._put_parts(key, memoryview(frame))
         return Receipt(delivered=len(batch))
@@ -167,7 +167,7 @@ class S3Sink:
         """
         Ask for something, and return a field of the answer; nothing for a refusal with one of the codes of `unless`.
 
-        A 200 may break off before it has said a word, and says nothing then.
+        A 200 may break off before it has said a word, or be somebody's between here and there, and says nothing then.
         """
         answer = self._ask(operation, key, unless=unless, **arguments)
         if answer is None:

@@ -124,48 +124,47 @@ def s3_case(_: Path, options: str = "") -> Iterator[Case]:
         yield Case(sink, read_back, lambda: relay.goes(Way.REFUSED), repeats_replace=True)
 
 
-def kinesis_case(_: Path, options: str = "") -> Iterator[Case]:
+def kinesis_case(_: Path) -> Iterator[Case]:
     # Of several shards nobody can tell which record came first.
     stream = started_moto().stream(shards=1)
 
     def read_back() -> list[bytes]:
         return [line for record in stream.records() for line in record.data.split(b"\n")]
 
-    yield from moto_case(f"kinesis://{stream.name}", options, read_back)
+    yield from moto_case(f"kinesis://{stream.name}", read_back)
 
 
-def firehose_case(_: Path, options: str = "") -> Iterator[Case]:
+def firehose_case(_: Path) -> Iterator[Case]:
     delivery = started_moto().delivery_stream()
 
     def read_back() -> list[bytes]:
         return [line for found in delivery.objects() for line in found.split(b"\n")[:-1]]
 
-    yield from moto_case(f"firehose://{delivery.name}", options, read_back)
+    yield from moto_case(f"firehose://{delivery.name}", read_back)
 
 
-def sqs_case(_: Path, options: str = "", *, fifo: bool = False) -> Iterator[Case]:
+def sqs_case(_: Path, *, fifo: bool = False) -> Iterator[Case]:
     queue = started_moto().queue(fifo=fifo)
 
     def read_back() -> list[bytes]:
         return [line for message in queue.messages() for line in message.body.encode().split(b"\n")]
 
-    yield from moto_case(f"sqs://{queue.name}", options, read_back, repeats_replace=fifo, is_text=True)
+    yield from moto_case(f"sqs://{queue.name}", read_back, repeats_replace=fifo, is_text=True)
 
 
 def moto_case(
     place: str,
-    options: str,
     read_back: Callable[[], list[bytes]],
     *,
     repeats_replace: bool = False,
     is_text: bool = False,
 ) -> Iterator[Case]:
     with Relay(started_moto().port) as relay, sdk_environment():
-        sink = open_sink(f"{place}?endpoint=http://127.0.0.1:{relay.port}{options}", writer_id="w1")
+        sink = open_sink(f"{place}?endpoint=http://127.0.0.1:{relay.port}", writer_id="w1")
         yield Case(sink, read_back, lambda: relay.goes(Way.REFUSED), repeats_replace, is_text)
 
 
-def engine_case(_: Path, place: str) -> Iterator[Case]:
+def engine_case(_: Path, place: str, options: str = "") -> Iterator[Case]:
     """Before our own engine, which has every limit of AWS's."""
     with Engine() as engine, Relay(engine.port) as relay, sdk_environment():
 
@@ -174,7 +173,7 @@ def engine_case(_: Path, place: str) -> Iterator[Case]:
             end = b"\n" if place.startswith("firehose:") else b""
             return [line for one in engine.taken for line in one.payload.removesuffix(end).split(b"\n")]
 
-        sink = open_sink(f"{place}?endpoint=http://127.0.0.1:{relay.port}", writer_id="w1")
+        sink = open_sink(f"{place}?endpoint=http://127.0.0.1:{relay.port}{options}", writer_id="w1")
         yield Case(
             sink, read_back, lambda: relay.goes(Way.REFUSED), repeats_replace=".fifo" in place, is_text="sqs:" in place
         )
@@ -198,8 +197,11 @@ CASES: dict[str, Callable[[Path], Iterator[Case]]] = {
     "s3": s3_case,
     "s3 by hour": partial(s3_case, options="&by=hour"),
     "kinesis": kinesis_case,
-    "kinesis, each event a record": partial(kinesis_case, options="&aggregate_kib=0"),
     "kinesis of our own": partial(engine_case, place="kinesis://stream"),
+    # moto loses some of the records that come to a shard at once.
+    "kinesis of our own, each event a record": partial(
+        engine_case, place="kinesis://stream", options="&aggregate_kib=0"
+    ),
     "firehose": firehose_case,
     "firehose of our own": partial(engine_case, place="firehose://stream"),
     "sqs": sqs_case,
