@@ -126,9 +126,10 @@ def build(settings: Settings) -> Doors:
     # A batch that hangs holds a thread: each may, and the usual ones are still there for all else.
     most_batches = settings.flush_concurrency * (len(sinks) + len(rescues))
     get_hub().threadpool.maxsize += most_batches
-    replayer = None
+    replayer, sources = None, []
     if rescue and can_be_read_back(rescue):
-        source = open_source(rescue)
+        source = open_source(rescue, offload=off_hub)
+        sources.append(source)
         replayer = Replayer(source, sinks, signals=signals, spawn=gevent.spawn, rest=gevent.sleep, offload=off_hub)
     claim_sink = settings.claim_sink
     store = open_claim_store(claim_sink, writer_id=owner, offload=off_hub) if claim_sink else None
@@ -152,7 +153,7 @@ def build(settings: Settings) -> Doors:
         spool=spool,
         flusher=flusher,
         replayer=replayer,
-        sinks=[*sinks.values(), *rescues.values(), *([store] if store else [])],
+        sinks=[*sinks.values(), *rescues.values(), *([store] if store else []), *sources],
         tenants=tenants,
         quota=quota,
         dedupe=dedupe,

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from collector.delivery.batches import Cut, selected, split
-from collector.errors import CollectorError, SinkError
+from collector.errors import CollectorError, SinkError, TransientSinkError
 from collector.event import Batch
 from collector.outcome import Outcome, Reason, Receipt
 from collector.sinks.base import Sink, Source, Stored
@@ -51,7 +51,8 @@ class Replayed(msgspec.Struct, frozen=True):
     """
     What became of one rescued batch, in events: `found` = `delivered` + the sum of `rejected` + `left`.
 
-    `trouble` says why events are left, or the file is; then it is not `readable`. `aside` is where the rejected are.
+    `trouble` says why events are left, or the batch as a whole: then it is not `readable`, and `is_away` if that may
+    pass. `aside` is where the rejected are.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Replayed(msgspec.Struct, frozen=True):
     trouble: str = ""
     aside: str = ""
     readable: bool = True
+    is_away: bool = False
 
 
 class _Sent:
@@ -92,27 +94,33 @@ def replay(
     Send on what is stored of a route, batch by batch, and say what became of each.
 
     Only the holder of `source.exclusive(route)` may. Once the sink is down, and without one, nothing more is sent: it
-    ends, or, if the rest `is_counted`, goes on to read that and say that it is left. Raises nothing of the sink's.
+    ends, or, if the rest `is_counted`, goes on to read that and say that it is left. Raises nothing of the sink's, and
+    `SinkError` when the source can't be listed to its end.
     """
     failures = 0 if sink else _MOST_FAILURES
     batches = source.stored(route)
-    while (stored := offload(lambda: next(batches, None))) is not None:
+    reach = offload if source.blocking else _here
+    while (stored := reach(lambda: next(batches, None))) is not None:
         is_down = failures >= _MOST_FAILURES
         if is_down and not is_counted:
             return
         one = _replay(source, route, stored, None if is_down else sink, offload)
         if one is not None:
             yield one
-            if one.readable:
-                failures = failures + 1 if one.left and not one.delivered else 0
+            if one.readable or one.is_away:
+                failures = failures + 1 if one.is_away or (one.left and not one.delivered) else 0
+            if one.is_away and failures >= _MOST_FAILURES:
+                return
 
 
 def _replay(source: Source, route: str, stored: Stored, sink: Sink | None, offload: Offload) -> Replayed | None:
     told = Replayed(name=stored.name, place=stored.place)
+    reach = offload if source.blocking else _here
     try:
-        batch = offload(stored.load)
+        batch = reach(stored.load)
     except SinkError as error:
-        return msgspec.structs.replace(told, trouble=str(error), readable=False)
+        is_away = isinstance(error, TransientSinkError)
+        return msgspec.structs.replace(told, trouble=str(error), readable=False, is_away=is_away)
     if batch is None:
         return None
     told = msgspec.structs.replace(told, tenant_id=batch.spans[0].tenant_id, found=len(batch))
@@ -125,9 +133,9 @@ def _replay(source: Source, route: str, stored: Stored, sink: Sink | None, offlo
     try:
         if sent.rejected:
             refused = selected(batch, sorted(n for n, _ in sent.rejected))
-            aside = offload(lambda: source.put_aside(route, refused))
+            aside = reach(lambda: source.put_aside(route, refused))
         rest = selected(batch, sorted(sent.left)) if sent.left else None
-        offload(lambda: stored.keep(rest))
+        reach(lambda: stored.keep(rest))
     except SinkError as error:
         # The sink has some of it, and all of it still lies here: all of it will be sent again.
         return msgspec.structs.replace(told, left=len(batch), trouble=str(error))
@@ -204,7 +212,7 @@ class Replayer:
     def tick(self) -> None:
         """Start on every route that nobody is at work on."""
         try:
-            routes = self._offload(self._source.routes)
+            routes = self._offload(self._source.routes) if self._source.blocking else self._source.routes()
         except SinkError:
             # It is not there, or can't be had: the rescue that failed has told it, or nothing was ever rescued.
             return
@@ -218,6 +226,8 @@ class Replayer:
             with self._source.exclusive(route) as is_mine:
                 if is_mine:
                     self._send_on(route)
+        except SinkError as error:
+            self._tell_failure(route, error)
         except Exception as error:  # noqa: BLE001 - one route's trouble is not the others', nor the worker's
             self._signals.internal_error("rescue.replay", error)
         finally:
@@ -227,6 +237,9 @@ class Replayer:
         sink = self._sinks.get(route) or self._sinks[DEFAULT_ROUTE]
         found = delivered = rejected = left = 0
         for one in replay(self._source, route, sink, offload=self._offload):
+            if one.is_away:
+                self._tell_failure(route, one.trouble)
+                continue
             if not one.readable:
                 self._tell_unreadable(one)
                 continue
@@ -237,14 +250,17 @@ class Replayer:
                 rejected += count
                 self._signals.events_lost(one.tenant_id, Outcome.REJECTED_BY_SINK, reason, count, one.name)
             if one.trouble:
-                self._failures[route] = self._failures.get(route, 0) + 1
-                self._signals.batch_failed(route, f"replay: {one.trouble}", self._failures[route], EVERY_S)
+                self._tell_failure(route, one.trouble)
             else:
                 self._failures.pop(route, None)
             if self._closed:
                 break
         if delivered or rejected:
             self._signals.replay_done(found, delivered, rejected, left)
+
+    def _tell_failure(self, route: str, trouble: object) -> None:
+        self._failures[route] = self._failures.get(route, 0) + 1
+        self._signals.batch_failed(route, f"replay: {trouble}", self._failures[route], EVERY_S)
 
     def _tell_unreadable(self, one: Replayed) -> None:
         if one.place not in self._told and len(self._told) < _TOLD:

@@ -20,7 +20,7 @@ from collector.delivery.flusher import Flusher
 from collector.delivery.rescue import Replayer
 from collector.errors import SinkError
 from collector.outcome import Reason
-from collector.sinks.base import Sink
+from collector.sinks.base import Opened
 from collector.telemetry import metrics
 from collector.telemetry.books import METRICS, replace
 from collector.telemetry.signals import Signals
@@ -55,7 +55,7 @@ class Runtime:
         spool: Spool,
         flusher: Flusher,
         replayer: Replayer | None,
-        sinks: Iterable[Sink],
+        sinks: Iterable[Opened],
         tenants: TenantBook,
         quota: Quota,
         dedupe: Dedupe,

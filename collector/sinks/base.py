@@ -44,6 +44,16 @@ class Limits(msgspec.Struct, frozen=True):
     hourly: bool = False
 
 
+class Opened(Protocol):
+    """What is started once and let go of at the end."""
+
+    def start(self) -> None:
+        """Open what is needed; raises `errors.SinkError`."""
+
+    def close(self) -> None:
+        """Let go; safe to call twice and before `start`."""
+
+
 class Sink(Protocol):
     """
     A destination of batches. `write` may be called from several greenlets or threads at once.
@@ -86,7 +96,8 @@ class Stored(Protocol):
         """
         Read the batch; None when it is gone. Its events are numbered anew, from 0.
 
-        Raises `errors.SinkError` for what can't be read back, and leaves it where it is.
+        Raises `errors.SinkError` for what can't be read back, `errors.TransientSinkError` for what only can't be now,
+        and leaves it where it is.
         """
 
     def keep(self, rest: Batch | None) -> None:
@@ -98,7 +109,21 @@ class Stored(Protocol):
 
 
 class Source(Protocol):
-    """The reading side of a rescue sink, which holds the batches of each route below `route=<name>`."""
+    """
+    The reading side of a rescue sink, which holds the batches of each route below `route=<name>`.
+
+    Its `blocking` says of it, and of what is `Stored` there, what a `Sink`'s does. It need not be started.
+    """
+
+    @property
+    def blocking(self) -> bool:
+        """Tell whether it must run off the hub."""
+
+    def start(self) -> None:
+        """Open what takes long to open; raises `errors.SinkError`."""
+
+    def close(self) -> None:
+        """Let go; safe to call twice and before `start`."""
 
     def routes(self) -> list[str]:
         """Name the routes there are; raises `errors.SinkError` when the place can't be looked into."""
@@ -107,7 +132,7 @@ class Source(Protocol):
         """Hold a route for one reader, and tell whether it is this one; raises `errors.SinkError`."""
 
     def stored(self, route: str) -> Iterator[Stored]:
-        """List a route's batches; those that come meanwhile may be missing."""
+        """List a route's batches; those that come meanwhile may be missing. Raises `errors.SinkError` in the middle."""
 
     def put_aside(self, route: str, batch: Batch) -> str:
         """Keep what a sink refused for good out of the way, and say where; raises `errors.TransientSinkError`."""

@@ -11,31 +11,28 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-
-import zstandard
 
 from collector.clock import Clock
 from collector.errors import SinkError
-from collector.event import Batch, Span
+from collector.event import Batch
+from collector.sinks.base import Offload
 from collector.sinks.files import claim_file, folders, refused, sync_directory, write_all
 from collector.sinks.local import LocalSink, Options, read_place
-from collector.sinks.objects import BATCH_NAME, LIMITS, SUFFIX, TENANT_ID, compress
+from collector.sinks.objects import SUFFIX, compress
+from collector.sinks.stored import MOST_FRAME_BYTES, read_back
 from collector.sinks.url import SinkUrl
 
 REJECTED = "rejected"
 _LOCK = ".replay.lock"
-_HOUR_PATH = re.compile(r"tenant=([^/]+)/date=(\d{4}-\d\d-\d\d)/hour=([01]\d|2[0-3])")
 
 #: What tells a file from one that was written over it.
 _Identity = tuple[int, int, int, int]
 
 
-def from_url(url: SinkUrl, clock: Clock) -> LocalSource:
+def from_url(url: SinkUrl, clock: Clock, offload: Offload) -> LocalSource:  # noqa: ARG001 - every source is made so
     """Make the reading side of a `file:` URL; raises `ValueError`."""
     options = read_place(url)
     if options.by != "tenant":
@@ -46,10 +43,18 @@ def from_url(url: SinkUrl, clock: Clock) -> LocalSource:
 class LocalSource:
     """Reads what `LocalSink`s wrote below the routes of a directory."""
 
+    blocking = True
+
     def __init__(self, directory: str | Path, *, clock: Clock, options: Options | None = None) -> None:
         self._root = Path(directory).absolute()
         self._clock = clock
         self._options = options or Options()
+
+    def start(self) -> None:
+        """Do nothing: it may not be there yet."""
+
+    def close(self) -> None:
+        """Do nothing: what is open is so inside of `exclusive` alone."""
 
     def routes(self) -> list[str]:
         """Name the routes below the directory; raises `SinkError` when that can't be looked into."""
@@ -107,34 +112,18 @@ class LocalStored:
 
     def load(self) -> Batch | None:
         """Read the file, and hold it to its checksum; raises `SinkError` saying what is wrong with it."""
-        match = _HOUR_PATH.fullmatch("/".join(self._path.parts[-4:-1]))
-        if match is None or not self._path.name.endswith(SUFFIX) or not BATCH_NAME.fullmatch(self.name):
-            raise SinkError(f"{self.place} is not named as a batch is")
-        tenant_id, date, hour = match.groups()
-        if not TENANT_ID.fullmatch(tenant_id):
-            raise SinkError(f"{self.place}: {tenant_id!r} can't be a tenant's id")
+        return read_back(self.place, self._read)
+
+    def _read(self) -> bytes | None:
         try:
-            started = datetime.fromisoformat(date).replace(hour=int(hour), tzinfo=UTC)
-            payload = self._read()
+            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, zstandard.ZstdError) as exc:
-            raise SinkError(f"{self.place} can't be read back: {exc}") from exc
-        span = Span(tenant_id, int(started.timestamp()) // 3600, 0, payload.count(b"\n"))
-        return Batch(name=self.name, segment=self.name, spans=(span,), pieces=(payload,))
-
-    def _read(self) -> bytes:
-        fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(fd, "rb") as file:
             self._loaded = _identity(os.fstat(fd))
-            frame = file.read()
-        size = zstandard.frame_content_size(frame)
-        if not 0 < size <= LIMITS["tenant"].max_bytes:
-            raise ValueError(f"it says that it holds {size} bytes, and a batch is 1 to {LIMITS['tenant'].max_bytes}")
-        payload = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
-        if not payload.endswith(b"\n"):
-            raise ValueError("its last line has no end")
-        return payload
+            if os.fstat(fd).st_size > MOST_FRAME_BYTES:
+                raise ValueError(f"it has over {MOST_FRAME_BYTES} bytes")
+            return file.read()
 
     def keep(self, rest: Batch | None) -> None:
         """

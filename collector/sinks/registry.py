@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collector.clock import Clock, SystemClock
-from collector.sinks import aws_url, firehose, kinesis, local, local_source, s3, sqs, stdout, url
+from collector.sinks import aws_url, firehose, kinesis, local, local_source, s3, s3_source, sqs, stdout, url
 from collector.sinks.base import ObjectSink, Offload, Sink, Source, at_once
 
 #: Makes a sink from its URL, the id of the worker that writes, the clock, and what to compute elsewhere with. It opens
@@ -24,8 +24,9 @@ SINKS: dict[str, Factory] = {
 }
 
 #: The reading sides, of sinks that have one: a rescue sink can be replayed if it is here.
-SOURCES: dict[str, Callable[[url.SinkUrl, Clock], Source]] = {
+SOURCES: dict[str, Callable[[url.SinkUrl, Clock, Offload], Source]] = {
     "file": local_source.from_url,
+    "s3": s3_source.from_url,
 }
 
 SCHEMES: tuple[str, ...] = tuple(SINKS)
@@ -69,7 +70,7 @@ def open_claim_store(
     return made
 
 
-def open_source(text: str, *, clock: Clock | None = None) -> Source:
+def open_source(text: str, *, clock: Clock | None = None, offload: Offload = at_once) -> Source:
     """Make the reading side of the rescue sink that a URL names; raises `ValueError` for one that has none."""
     parsed = url.parse(text)
     make = SOURCES.get(parsed.scheme)
@@ -78,7 +79,7 @@ def open_source(text: str, *, clock: Clock | None = None) -> Source:
             _open(parsed, "", clock, at_once)
         which = ", ".join(f"{scheme}:" for scheme in SOURCES)
         raise ValueError(f"{text!r} can't be read back, so nothing can be sent on from there; what can be is {which}")
-    return make(parsed, clock or SystemClock())
+    return make(parsed, clock or SystemClock(), offload)
 
 
 def aws_options(text: str) -> aws_url.AwsOptions | None:

@@ -32,7 +32,7 @@ from collector.sinks.url import SinkUrl
 PART_BYTES = 8 * 1024 * 1024
 #: What S3 says of an object that is there already.
 _THERE = frozenset({"PreconditionFailed", "412"})
-_CONTENT_TYPE = "application/zstd"
+CONTENT_TYPE = "application/zstd"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 #: A key has 1,024 bytes at the most; tenant, hour and batch take up to 330 of them.
 _MOST_PREFIX_BYTES = 512
@@ -50,8 +50,24 @@ class Options(AwsOptions, frozen=True, forbid_unknown_fields=True):
     by: By = "tenant"
 
 
+class Place(msgspec.Struct, frozen=True):
+    """What an `s3:` URL names, and what makes a client for it; `prefix` has no slash at its ends."""
+
+    bucket: str
+    prefix: str
+    options: Options
+    connect: Callable[[], aws.Client]
+
+
 def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> S3Sink:  # noqa: ARG001 - every sink is made so
     """Make the sink of an `s3:` URL; raises `ValueError`."""
+    place = read_place(url, writer_id=writer_id)
+    level, by = place.options.level, place.options.by
+    return S3Sink(place.bucket, place.prefix, connect=place.connect, offload=offload, level=level, by=by)
+
+
+def read_place(url: SinkUrl, *, writer_id: str = "") -> Place:
+    """Read an `s3:` URL; raises `ValueError` for one that names no place in a bucket."""
     options = read_aws_options(url, Options)
     prefix = url.path.strip("/")
     if not _BUCKET.fullmatch(url.host):
@@ -60,8 +76,7 @@ def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> S3
         raise ValueError(
             f"sink {url.text!r}: its prefix has over {_MOST_PREFIX_BYTES} bytes, or some that can't be printed"
         )
-    connect = connector("s3", url, options, writer_id=writer_id)
-    return S3Sink(url.host, prefix, connect=connect, offload=offload, level=options.level, by=options.by)
+    return Place(url.host, prefix, options, connector("s3", url, options, writer_id=writer_id))
 
 
 class S3Sink:
@@ -118,7 +133,7 @@ class S3Sink:
         key = self._key_of(batch)
         frame = self._offload(lambda: self._packer.pack(batch))
         if len(frame) <= PART_BYTES:
-            self._told("ETag", "put_object", key, unless=_THERE, Body=frame, ContentType=_CONTENT_TYPE, IfNoneMatch="*")
+            self._told("ETag", "put_object", key, unless=_THERE, Body=frame, ContentType=CONTENT_TYPE, IfNoneMatch="*")
         else:
             self._put_parts(key, memoryview(frame))
         return Receipt(delivered=len(batch))
@@ -138,7 +153,7 @@ class S3Sink:
             client.close()
 
     def _put_parts(self, key: str, frame: memoryview) -> None:
-        upload_id = self._told("UploadId", "create_multipart_upload", key, ContentType=_CONTENT_TYPE)
+        upload_id = self._told("UploadId", "create_multipart_upload", key, ContentType=CONTENT_TYPE)
         try:
             parts = []
             for number, at in enumerate(range(0, len(frame), PART_BYTES), 1):

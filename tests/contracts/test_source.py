@@ -1,14 +1,15 @@
 """
 What every sink that can be read back keeps to: one suite, run over each of them.
 
-A new one adds how to name a place of its own to `PLACES`, in which the sink's URL is all there is.
+A new one adds a place of its own to `PLACES`: the sink's URL, and how to make it refuse.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,22 +18,56 @@ from collector.errors import TransientSinkError
 from collector.event import Batch
 from collector.sinks.base import Source, Stored
 from collector.sinks.registry import SCHEMES, SOURCES, can_be_read_back, open_rescue_sink, open_sink, open_source
-from tests.contracts.cases import no_file_may_grow
+from tests.contracts.cases import end_servers, no_file_may_grow, sdk_environment, started_seaweed
 from tests.fakes import HOUR, batch
-
-PLACES: dict[str, Callable[[Path], str]] = {
-    "file": lambda folder: f"file:{folder}/two%20words?level=3",
-}
+from tests.standins.relay import Relay, Way
 
 
-@pytest.fixture(params=list(PLACES))
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return PLACES[request.param](tmp_path)
+@pytest.fixture(scope="module", autouse=True)
+def _servers() -> Iterator[None]:
+    yield
+    end_servers()
 
 
-@pytest.fixture
-def source(place: str) -> Source:
-    return open_source(place)
+@dataclass(frozen=True)
+class Place:
+    """A place that is empty; inside of `refusing` it takes nothing."""
+
+    url: str
+    refusing: Callable[[], AbstractContextManager[None]]
+
+
+def file_place(folder: Path) -> Iterator[Place]:
+    yield Place(f"file:{folder}/two%20words?level=3", no_file_may_grow)
+
+
+def s3_place(_: Path) -> Iterator[Place]:
+    running = started_seaweed()
+    with Relay(running.port) as relay, sdk_environment():
+        url = f"s3://{running.bucket().name}/two%20words?endpoint=http://127.0.0.1:{relay.port}&level=3"
+        yield Place(url, lambda: relay.goes(Way.REFUSED))
+
+
+PLACES: dict[str, Callable[[Path], Iterator[Place]]] = {"file": file_place, "s3": s3_place}
+
+
+@pytest.fixture(name="one", params=list(PLACES))
+def _one(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    with contextmanager(PLACES[request.param])(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(name="place")
+def _place(one: Place) -> str:
+    return one.url
+
+
+@pytest.fixture(name="source")
+def _source(place: str) -> Iterator[Source]:
+    source = open_source(place)
+    source.start()
+    yield source
+    source.close()
 
 
 def rescue(place: str, *batches: Batch, route: str = "default") -> None:
@@ -115,18 +150,18 @@ def test_what_was_not_taken_stays_and_nothing_else(place: str, source: Source) -
     assert [] == lines(source)
 
 
-def test_a_batch_that_is_written_anew_meanwhile_is_not_touched(place: str, source: Source) -> None:
+def test_a_batch_that_is_another_by_now_is_not_touched(place: str, source: Source) -> None:
     """What was read is not what lies there: the next replay sees to it."""
-    rescue(place, batch(b"1"))
-    removed, replaced = only(source), only(source)
-    removed.load()
-    replaced.load()
-    rescue(place, batch(b"1", b"2"))
+    rescue(place, batch(b"1", b"2", b"3"))
+    removed, replaced, other = only(source), only(source), only(source)
+    for stored in (removed, replaced, other):
+        stored.load()
+    other.keep(batch(b"2", b"3"))
 
     removed.keep(None)
     replaced.keep(batch(b"1"))
 
-    assert [b"1", b"2"] == lines(source)
+    assert [b"2", b"3"] == lines(source)
 
 
 def test_what_is_gone_when_it_is_read_is_none(place: str, source: Source) -> None:
@@ -141,15 +176,15 @@ def test_what_is_gone_when_it_is_read_is_none(place: str, source: Source) -> Non
     assert [] == lines(source)
 
 
-def test_a_place_that_takes_nothing_keeps_what_it_had(place: str, source: Source) -> None:
+def test_a_place_that_takes_nothing_keeps_what_it_had(one: Place, place: str, source: Source) -> None:
     """The rest is written whole before what it replaces goes."""
     rescue(place, batch(b"1", b"2"))
     stored = only(source)
     stored.load()
 
-    with no_file_may_grow(), pytest.raises(TransientSinkError):
+    with one.refusing(), pytest.raises(TransientSinkError):
         stored.keep(batch(b"2"))
-    with no_file_may_grow(), pytest.raises(TransientSinkError):
+    with one.refusing(), pytest.raises(TransientSinkError):
         source.put_aside("default", batch(b"1"))
 
     assert [b"1", b"2"] == lines(source)
@@ -184,8 +219,10 @@ def test_what_is_put_aside_is_out_of_the_way_and_can_be_read_back(place: str, so
 def test_reading_leaves_nothing_open(place: str, source: Source) -> None:
     """A worker does this for months."""
     rescue(place, *(batch(b"1", name=f"n{n}") for n in range(20)))
+    # A client keeps a connection.
+    assert 20 == len(lines(source))
     before = len(os.listdir("/proc/self/fd"))
-    with source.exclusive("default") as mine, ExitStack():
+    with source.exclusive("default") as mine:
         assert mine
         for n, stored in enumerate(source.stored("default")):
             stored.load()

@@ -161,6 +161,22 @@ def test_a_write_of_the_same_batch_under_way_keeps_it_from_being_taken_away(
     assert not path.exists()
 
 
+def test_a_batch_that_is_written_anew_meanwhile_is_not_touched(
+    source: LocalSource, folder: Path, clock: FakeClock
+) -> None:
+    """What was read is not what lies there: the next replay sees to it."""
+    rescued(folder, clock, b"1")
+    removed, replaced = only(source), only(source)
+    removed.load()
+    replaced.load()
+    rescued(folder, clock, b"1", b"2")
+
+    removed.keep(None)
+    replaced.keep(batch(b"1"))
+
+    assert [b"1", b"2"] == (only(source).load() or batch()).lines()
+
+
 def test_folders_that_are_empty_then_go_and_writers_make_them_anew(
     source: LocalSource, folder: Path, clock: FakeClock
 ) -> None:
