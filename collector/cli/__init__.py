@@ -1,5 +1,5 @@
 """
-The operator's door: `collector check`, `key`, `settings`, `serve`, `ledger`, `replay`.
+The operator's door: `collector check`, `key`, `settings`, `serve`, `ledger`, `replay`, `parked`.
 
 Every command ends with 0, or with 1 and sentences on standard error. Nothing here imports Flask, gevent or gunicorn;
 rich is imported where a person looks at a table.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import click
 
 from collector.cli.configuration import check, key, settings_command
+from collector.cli.parked import parked
 from collector.cli.replay import replay_command
 from collector.cli.running import ledger
 from collector.cli.serve import rehearse, serve
@@ -21,5 +22,5 @@ def main() -> None:
     """Collector: the front door for device events."""
 
 
-for command in (check, key, settings_command, serve, rehearse, ledger, replay_command):
+for command in (check, key, settings_command, serve, rehearse, ledger, replay_command, parked):
     main.add_command(command)

@@ -36,24 +36,29 @@ def replay_command(url: str | None, dry_run: bool) -> None:
     confirmed it. Ends with 1 if anything is left there.
     """
     settings, _ = load_or_exit()
-    place = url or settings.rescue_sink
-    if place is None:
-        fail(["there is no rescue sink: name one, for example file:rescue, or set COLLECTOR_RESCUE_SINK"])
     try:
-        source = open_source(place)
+        source = open_source(place_of(url, settings))
         routes = source.routes()
     except (ValueError, SinkError) as error:
         fail([str(error)])
     if dry_run:
         sys.exit(_show(source, routes))
-    sums = _Sums()
+    sums = Sums()
     for route in routes:
-        _replay_route(source, route, settings, sums)
+        replay_route(source, route, settings, sums)
     click.echo(f"found {sums.found}, delivered {sums.delivered}, rejected {sums.rejected}, left {sums.left}")
     sys.exit(1 if sums.left or sums.is_in_doubt else 0)
 
 
-class _Sums:
+def place_of(url: str | None, settings: Settings) -> str:
+    """Return the URL of the rescue sink, as given or as in the settings; end without one."""
+    place = url or settings.rescue_sink
+    if place is None:
+        fail(["there is no rescue sink: name one, for example file:rescue, or set COLLECTOR_RESCUE_SINK"])
+    return place
+
+
+class Sums:
     """Events over all routes; in doubt is what could not be read, or was another's to send on."""
 
     def __init__(self) -> None:
@@ -61,6 +66,7 @@ class _Sums:
         self.is_in_doubt = False
 
     def add(self, one: Replayed) -> None:
+        """Count what became of a batch."""
         self.found += one.found
         self.delivered += one.delivered
         self.rejected += sum(count for _, count in one.rejected)
@@ -68,7 +74,8 @@ class _Sums:
         self.is_in_doubt |= not one.readable
 
 
-def _replay_route(source: Source, route: str, settings: Settings, sums: _Sums) -> None:
+def replay_route(source: Source, route: str, settings: Settings, sums: Sums, *, parks: bool = True) -> None:
+    """Send on what is stored of a route, once, and say what a person has to know of it; `parks` as `replay` has it."""
     from collector.delivery.rescue import DEFAULT_ROUTE, replay  # noqa: PLC0415 -- no other command needs telemetry
 
     own = route
@@ -83,7 +90,7 @@ def _replay_route(source: Source, route: str, settings: Settings, sums: _Sums) -
                 return
             with _opened(route, settings.routes[own]) as sink:
                 last = ""
-                for one in replay(source, route, sink, is_counted=True):
+                for one in replay(source, route, sink, is_counted=True, parks=parks):
                     sums.add(one)
                     _tell(route, one, last)
                     last = one.trouble
@@ -114,12 +121,9 @@ def _tell(route: str, one: Replayed, last: str) -> None:
         click.echo(f"route {route}: {one.trouble}; it is left there", err=True)
     elif one.trouble and one.trouble != last:
         click.echo(f"route {route}: {one.name}: {one.trouble}", err=True)
-    for reason, count in one.rejected:
-        click.echo(
-            f"route {route}: {one.name}: its sink refuses {count} events for good ({reason}); they are now in "
-            f"{one.aside}",
-            err=True,
-        )
+    for n, (reason, count) in enumerate(one.rejected):
+        where = f"they are now in {one.aside[n]}" if one.aside else "they stay where they are"
+        click.echo(f"route {route}: {one.name}: its sink refuses {count} events for good ({reason}); {where}", err=True)
 
 
 def _show(source: Source, routes: list[str]) -> int:

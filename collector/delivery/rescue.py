@@ -7,7 +7,6 @@ one, and its sink writes the repeat over the first.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Protocol, TypeVar
@@ -52,7 +51,7 @@ class Replayed(msgspec.Struct, frozen=True):
     What became of one rescued batch, in events: `found` = `delivered` + the sum of `rejected` + `left`.
 
     `trouble` says why events are left, or the batch as a whole: then it is not `readable`, and `is_away` if that may
-    pass. `aside` is where the rejected are.
+    pass. `aside` is where the rejected of each reason are now, if they do not stay where they were.
     """
 
     name: str
@@ -63,7 +62,7 @@ class Replayed(msgspec.Struct, frozen=True):
     rejected: tuple[tuple[Reason, int], ...] = ()
     left: int = 0
     trouble: str = ""
-    aside: str = ""
+    aside: tuple[str, ...] = ()
     readable: bool = True
     is_away: bool = False
 
@@ -86,13 +85,27 @@ class _Sent:
         if receipt.retryable:
             self.trouble = f"{len(receipt.retryable)} of {len(batch)} events were not taken"
 
+    def refused(self) -> dict[Reason, list[int]]:
+        """Sort what was rejected by its reason."""
+        found: dict[Reason, list[int]] = {}
+        for n, reason in sorted(self.rejected):
+            found.setdefault(reason, []).append(n)
+        return dict(sorted(found.items()))
+
 
 def replay(
-    source: Source, route: str, sink: Sink | None, *, is_counted: bool = False, offload: Offload = _here
+    source: Source,
+    route: str,
+    sink: Sink | None,
+    *,
+    is_counted: bool = False,
+    parks: bool = True,
+    offload: Offload = _here,
 ) -> Iterator[Replayed]:
     """
     Send on what is stored of a route, batch by batch, and say what became of each.
 
+    What is refused for good is parked, unless it is what is sent on from there: then it stays where it is.
     Only the holder of `source.exclusive(route)` may. Once the sink is down, and without one, nothing more is sent: it
     ends, or, if the rest `is_counted`, goes on to read that and say that it is left. Raises nothing of the sink's, and
     `SinkError` when the source can't be listed to its end.
@@ -104,7 +117,7 @@ def replay(
         is_down = failures >= _MOST_FAILURES
         if is_down and not is_counted:
             return
-        one = _replay(source, route, stored, None if is_down else sink, offload)
+        one = _replay(source, route, stored, None if is_down else sink, parks=parks, offload=offload)
         if one is not None:
             yield one
             if one.readable or one.is_away:
@@ -113,7 +126,9 @@ def replay(
                 return
 
 
-def _replay(source: Source, route: str, stored: Stored, sink: Sink | None, offload: Offload) -> Replayed | None:
+def _replay(
+    source: Source, route: str, stored: Stored, sink: Sink | None, *, parks: bool, offload: Offload
+) -> Replayed | None:
     told = Replayed(name=stored.name, place=stored.place)
     reach = offload if source.blocking else _here
     try:
@@ -129,23 +144,25 @@ def _replay(source: Source, route: str, stored: Stored, sink: Sink | None, offlo
     sent = _send(batch, sink, offload)
     if not sent.delivered and not sent.rejected:
         return msgspec.structs.replace(told, left=len(batch), trouble=sent.trouble)
-    aside = ""
+    refused = sent.refused()
+    aside = []
     try:
-        if sent.rejected:
-            refused = selected(batch, sorted(n for n, _ in sent.rejected))
-            aside = reach(lambda: source.put_aside(route, refused))
-        rest = selected(batch, sorted(sent.left)) if sent.left else None
-        reach(lambda: stored.keep(rest))
+        if parks:
+            for reason, numbers in refused.items():
+                aside.append(reach(partial(source.put_aside, route, reason, selected(batch, numbers))))
+        stay = sorted([*sent.left, *(() if parks else (n for n, _ in sent.rejected))])
+        if len(stay) < len(batch):
+            reach(partial(stored.keep, selected(batch, stay) if stay else None))
     except SinkError as error:
         # The sink has some of it, and all of it still lies here: all of it will be sent again.
         return msgspec.structs.replace(told, left=len(batch), trouble=str(error))
     return msgspec.structs.replace(
         told,
         delivered=sent.delivered,
-        rejected=tuple(sorted(Counter(reason for _, reason in sent.rejected).items())),
+        rejected=tuple((reason, len(numbers)) for reason, numbers in refused.items()),
         left=len(sent.left),
         trouble=sent.trouble,
-        aside=aside,
+        aside=tuple(aside),
     )
 
 

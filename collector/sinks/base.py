@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from collector.event import Batch
-from collector.outcome import Receipt
+from collector.outcome import Reason, Receipt
 
 T = TypeVar("T")
 
@@ -134,5 +134,8 @@ class Source(Protocol):
     def stored(self, route: str) -> Iterator[Stored]:
         """List a route's batches; those that come meanwhile may be missing. Raises `errors.SinkError` in the middle."""
 
-    def put_aside(self, route: str, batch: Batch) -> str:
-        """Keep what a sink refused for good out of the way, and say where; raises `errors.TransientSinkError`."""
+    def reasons(self) -> list[str]:
+        """Name the reasons for which something is parked; raises `errors.SinkError`."""
+
+    def put_aside(self, route: str, reason: Reason, batch: Batch) -> str:
+        """Park what a sink refused for good, out of the way, and say where; raises `errors.TransientSinkError`."""

@@ -2,7 +2,7 @@
 The reading side of the `file:` sink: rescued batches, found, read, and taken away once they have arrived.
 
     DIR/route=<name>/tenant=<id>/date=YYYY-MM-DD/hour=HH/<batch>.ndjson.zst
-    DIR/rejected/route=<name>/tenant=<id>/…     what a sink refused for good when it was sent on
+    DIR/parked/reason=<reason>/route=<name>/tenant=<id>/…     what a sink refused for good
 
 Writers may be at work below DIR all the while.
 """
@@ -18,14 +18,14 @@ from pathlib import Path
 from collector.clock import Clock
 from collector.errors import SinkError
 from collector.event import Batch
+from collector.outcome import Reason
 from collector.sinks.base import Offload
 from collector.sinks.files import claim_file, folders, refused, sync_directory, write_all
 from collector.sinks.local import LocalSink, Options, read_place
 from collector.sinks.objects import SUFFIX, compress
-from collector.sinks.stored import MOST_FRAME_BYTES, read_back
+from collector.sinks.stored import MOST_FRAME_BYTES, PARKED, REASON, parked, read_back
 from collector.sinks.url import SinkUrl
 
-REJECTED = "rejected"
 _LOCK = ".replay.lock"
 
 #: What tells a file from one that was written over it.
@@ -58,11 +58,13 @@ class LocalSource:
 
     def routes(self) -> list[str]:
         """Name the routes below the directory; raises `SinkError` when that can't be looked into."""
-        try:
-            names = [entry.name for entry in os.scandir(self._root) if entry.is_dir()]
-        except OSError as exc:
-            raise SinkError(f"file: {self._root} can't be looked into: {exc.strerror}") from exc
-        return sorted(name.removeprefix("route=") for name in names if name.startswith("route="))
+        return _named(self._root, "route=")
+
+    def reasons(self) -> list[str]:
+        """Name the reasons for which something is parked; raises `SinkError` when that can't be looked into."""
+        if PARKED not in _named(self._root, ""):
+            return []
+        return _named(self._root / PARKED, REASON)
 
     @contextmanager
     def exclusive(self, route: str) -> Iterator[bool]:
@@ -92,9 +94,9 @@ class LocalSource:
                         if not path.name.startswith("."):
                             yield LocalStored(path, self._options)
 
-    def put_aside(self, route: str, batch: Batch) -> str:
-        """Write a batch below `rejected`."""
-        root = self._root / REJECTED / f"route={route}"
+    def put_aside(self, route: str, reason: Reason, batch: Batch) -> str:
+        """Write a batch below `parked`."""
+        root = self._root / parked(reason) / f"route={route}"
         sink = LocalSink(root, clock=self._clock, level=self._options.level, fsync=self._options.fsync)
         sink.write(batch)
         return str(root)
@@ -166,6 +168,15 @@ class LocalStored:
             os.fsync(claim)
         temporary.rename(self._path)
         return True
+
+
+def _named(folder: Path, prefix: str) -> list[str]:
+    """List the folders in a folder whose names begin so, by the rest of their names; raises `SinkError`."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+    except OSError as exc:
+        raise SinkError(f"file: {folder} can't be looked into: {exc.strerror}") from exc
+    return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
 
 
 def _identity(stat: os.stat_result) -> _Identity:

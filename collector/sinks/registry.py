@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collector.clock import Clock, SystemClock
+from collector.outcome import Reason
 from collector.sinks import aws_url, firehose, kinesis, local, local_source, s3, s3_source, sqs, stdout, url
 from collector.sinks.base import ObjectSink, Offload, Sink, Source, at_once
+from collector.sinks.stored import parked
 
 #: Makes a sink from its URL, the id of the worker that writes, the clock, and what to compute elsewhere with. It opens
 #: nothing yet.
@@ -70,16 +72,26 @@ def open_claim_store(
     return made
 
 
+def open_parked(
+    text: str, *, route: str, reason: Reason, writer_id: str, clock: Clock | None = None, offload: Offload = at_once
+) -> Sink:
+    """
+    Make the sink for what the sink of a route refused for a reason: in the rescue sink, out of a replay's way.
+
+    Raises `ValueError`, also for a rescue sink that can't be read back: what is parked would be gone there.
+    """
+    open_source(text, clock=clock)
+    return _open(url.within(url.parse(text), f"{parked(reason)}/route={route}"), writer_id, clock, offload)
+
+
+def open_parked_source(text: str, reason: str, *, clock: Clock | None = None, offload: Offload = at_once) -> Source:
+    """Make the reading side of what is parked in a rescue sink for a reason, as `Source.reasons` names it."""
+    return _source(url.within(url.parse(text), parked(reason)), clock, offload)
+
+
 def open_source(text: str, *, clock: Clock | None = None, offload: Offload = at_once) -> Source:
     """Make the reading side of the rescue sink that a URL names; raises `ValueError` for one that has none."""
-    parsed = url.parse(text)
-    make = SOURCES.get(parsed.scheme)
-    if make is None:
-        if parsed.scheme not in SINKS:
-            _open(parsed, "", clock, at_once)
-        which = ", ".join(f"{scheme}:" for scheme in SOURCES)
-        raise ValueError(f"{text!r} can't be read back, so nothing can be sent on from there; what can be is {which}")
-    return make(parsed, clock or SystemClock(), offload)
+    return _source(url.parse(text), clock, offload)
 
 
 def aws_options(text: str) -> aws_url.AwsOptions | None:
@@ -91,6 +103,18 @@ def aws_options(text: str) -> aws_url.AwsOptions | None:
 def can_be_read_back(text: str) -> bool:
     """Tell whether what a sink took can be sent on from there."""
     return url.parse(text).scheme in SOURCES
+
+
+def _source(parsed: url.SinkUrl, clock: Clock | None, offload: Offload) -> Source:
+    make = SOURCES.get(parsed.scheme)
+    if make is None:
+        if parsed.scheme not in SINKS:
+            _open(parsed, "", clock, at_once)
+        which = ", ".join(f"{scheme}:" for scheme in SOURCES)
+        raise ValueError(
+            f"{parsed.text!r} can't be read back, so nothing can be sent on from there; what can be is {which}"
+        )
+    return make(parsed, clock or SystemClock(), offload)
 
 
 def _open(parsed: url.SinkUrl, writer_id: str, clock: Clock | None, offload: Offload) -> Sink:

@@ -3,7 +3,7 @@ The reading side of the `s3:` sink: rescued batches, found, read, and taken away
 
     s3://bucket/prefix/route=<name>/tenant=<id>/date=YYYY-MM-DD/hour=HH/<batch>.ndjson.zst
     s3://bucket/prefix/route=<name>/.replay.lease     who sends the route on, see `lease`
-    s3://bucket/prefix/rejected/route=<name>/…        what a sink refused for good when it was sent on
+    s3://bucket/prefix/parked/reason=<reason>/route=<name>/…     what a sink refused for good
 
 An object is removed, or written over, only while it is the one that was read (`If-Match`). Collector needs
 `s3:GetObject`, `s3:PutObject` and `s3:DeleteObject` on the prefix, and `s3:ListBucket` on the bucket.
@@ -19,15 +19,15 @@ from collector import aws
 from collector.clock import Clock
 from collector.errors import TransientSinkError
 from collector.event import Batch
+from collector.outcome import Reason
 from collector.sinks.base import Offload
 from collector.sinks.bucket import Bucket
 from collector.sinks.lease import Lease
 from collector.sinks.objects import SUFFIX, compress
 from collector.sinks.s3 import CONTENT_TYPE, S3Sink, read_place
-from collector.sinks.stored import MOST_FRAME_BYTES, read_back
+from collector.sinks.stored import MOST_FRAME_BYTES, PARKED, REASON, parked, read_back
 from collector.sinks.url import SinkUrl
 
-REJECTED = "rejected"
 _LEASE = ".replay.lease"
 
 
@@ -79,7 +79,14 @@ class S3Source:
 
     def routes(self) -> list[str]:
         """Name the routes below the prefix, none where nothing is; raises `SinkError` when it can't be listed."""
-        before = f"{self._below}route="
+        return self._named("route=")
+
+    def reasons(self) -> list[str]:
+        """Name the reasons for which something is parked; raises `SinkError` when it can't be listed."""
+        return self._named(f"{PARKED}/{REASON}")
+
+    def _named(self, prefix: str) -> list[str]:
+        before = f"{self._below}{prefix}"
         pages = self._bucket.pages(before, Delimiter="/")
         return sorted(row["Prefix"][len(before) : -1] for page in pages for row in page.get("CommonPrefixes", ()))
 
@@ -115,9 +122,9 @@ class S3Source:
                     raise TransientSinkError(f"s3: the lease of the route {route} was lost; who has it now goes on")
                 yield S3Stored(self._bucket, row["Key"], offload=self._offload, level=self._level)
 
-    def put_aside(self, route: str, batch: Batch) -> str:
-        """Write a batch below `rejected`."""
-        prefix = f"{self._below}{REJECTED}/route={route}"
+    def put_aside(self, route: str, reason: Reason, batch: Batch) -> str:
+        """Write a batch below `parked`."""
+        prefix = f"{self._below}{parked(reason)}/route={route}"
         # It is not closed: the client stays ours.
         sink = S3Sink(
             self._bucket.name, prefix, connect=self._bucket.client, offload=self._offload, level=self._level

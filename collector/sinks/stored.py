@@ -2,6 +2,8 @@
 Objects of batches on their way back, the same from a directory and from a bucket: what one is named, and what it holds.
 
     …/tenant=<id>/date=YYYY-MM-DD/hour=HH/<batch>.ndjson.zst
+
+What a sink refused for good lies in the same way below `parked`, by the reason.
 """
 
 from __future__ import annotations
@@ -17,10 +19,16 @@ from collector.event import Batch, Span
 from collector.sinks.base import Offload, at_once
 from collector.sinks.objects import BATCH_NAME, LIMITS, SUFFIX, TENANT_ID
 
+PARKED, REASON = "parked", "reason="
 _MOST_BYTES = LIMITS["tenant"].max_bytes
 #: A frame of what does not get smaller is larger than that by zstd's own marks: some bytes for each block of 128 KiB.
 MOST_FRAME_BYTES = _MOST_BYTES + _MOST_BYTES // 256
 _PATH = re.compile(r"(?:.*/)?tenant=([^/]+)/date=(\d{4}-\d\d-\d\d)/hour=([01]\d|2[0-3])/([^/]+)", re.DOTALL)
+
+
+def parked(reason: str) -> str:
+    """Name the folder of a rescue sink that holds, below `route=<name>`, what was refused for a reason."""
+    return f"{PARKED}/{REASON}{reason}"
 
 
 def read_back(place: str, fetch: Callable[[], bytes | None], *, offload: Offload = at_once) -> Batch | None:

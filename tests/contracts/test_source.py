@@ -16,8 +16,18 @@ import pytest
 
 from collector.errors import TransientSinkError
 from collector.event import Batch
+from collector.outcome import Reason
 from collector.sinks.base import Source, Stored
-from collector.sinks.registry import SCHEMES, SOURCES, can_be_read_back, open_rescue_sink, open_sink, open_source
+from collector.sinks.registry import (
+    SCHEMES,
+    SOURCES,
+    can_be_read_back,
+    open_parked,
+    open_parked_source,
+    open_rescue_sink,
+    open_sink,
+    open_source,
+)
 from tests.contracts.cases import end_servers, no_file_may_grow, sdk_environment, started_seaweed
 from tests.fakes import HOUR, batch
 from tests.standins.relay import Relay, Way
@@ -185,7 +195,7 @@ def test_a_place_that_takes_nothing_keeps_what_it_had(one: Place, place: str, so
     with one.refusing(), pytest.raises(TransientSinkError):
         stored.keep(batch(b"2"))
     with one.refusing(), pytest.raises(TransientSinkError):
-        source.put_aside("default", batch(b"1"))
+        source.put_aside("default", Reason.SINK_INVALID, batch(b"1"))
 
     assert [b"1", b"2"] == lines(source)
 
@@ -201,19 +211,34 @@ def test_one_reader_has_a_route_at_a_time(place: str, source: Source) -> None:
         assert after
 
 
-def test_what_is_put_aside_is_out_of_the_way_and_can_be_read_back(place: str, source: Source) -> None:
+def test_what_is_parked_is_out_of_the_way_and_can_be_read_back_by_its_reason(place: str, source: Source) -> None:
     """It is an operator's to look at, and to send again when its sink was the one at fault."""
     rescue(place, batch(b"1", name="n1"))
+    assert [] == source.reasons()
 
-    where = source.put_aside("default", batch(b"bad", name="n0"))
+    where = source.put_aside("default", Reason.SINK_INVALID, batch(b"bad", name="n0"))
+    sink = open_parked(place, route="archive", reason=Reason.SINK_TOO_LARGE, writer_id="w1")
+    sink.start()
+    sink.write(batch(b"large", name="n2", tenant_id="acme"))
+    sink.close()
 
-    assert [b"1"] == lines(source)
-    assert ["default"] == source.routes()
-    assert where
-    scheme, _, rest = place.partition(":")
-    base, mark, options = rest.partition("?")
-    aside = open_source(f"{scheme}:{base}/rejected{mark}{options}")
-    assert [b"bad"] == lines(aside)
+    assert where.endswith("/parked/reason=sink_invalid/route=default")
+    assert ["sink_invalid", "sink_too_large"] == source.reasons()
+    assert (["default"], [b"1"]) == (source.routes(), lines(source))
+    invalid, too_large = (open_parked_source(place, reason) for reason in source.reasons())
+    assert (["default"], [b"bad"]) == (invalid.routes(), lines(invalid))
+    assert (["archive"], [b"large"]) == (too_large.routes(), lines(too_large, "archive"))
+    found = only(too_large, "archive")
+    assert "/parked/reason=sink_too_large/route=archive/tenant=acme/date=2026-01-02/hour=03/n2.ndjson" in found.place
+    found.load()
+    found.keep(None)
+    assert [] == lines(too_large, "archive")
+
+
+def test_what_can_not_be_read_back_parks_nothing() -> None:
+    """It would be gone there, with the answer that it is kept."""
+    with pytest.raises(ValueError, match="'stdout:' can't be read back"):
+        open_parked("stdout:", route="a", reason=Reason.SINK_INVALID, writer_id="w")
 
 
 def test_reading_leaves_nothing_open(place: str, source: Source) -> None:
