@@ -18,7 +18,7 @@ from collector.sinks.base import Sink
 from collector.sinks.registry import open_sink
 from tests.fakes import FakeClock, batch
 from tests.server import wait_for
-from tests.standins.sdk import ACCESS_KEY, ENVIRON
+from tests.standins.sdk import ENVIRON
 from tests.standins.sts import ROLE_ACCOUNT, Sts
 
 ROLE = "arn:aws:iam::210987654321:role/collector/acme-writer"
@@ -62,7 +62,7 @@ def test_each_route_acts_as_a_role_of_its_own_tagged_with_its_tenant(sts: Sts) -
         assert 1 == write(sink)
         sink.close()
 
-    assert ["SESSION-1", "SESSION-2", "SESSION-3", ACCESS_KEY] == sts.writers
+    assert ["SESSION-1", "SESSION-2", "SESSION-3", ENVIRON["AWS_ACCESS_KEY_ID"]] == sts.writers
     assert {ROLE} == {asked["RoleArn"] for asked in sts.sessions}
     tags = [{name: value for name, value in asked.items() if name.startswith("Tags")} for asked in sts.sessions]
     assert [
@@ -120,7 +120,7 @@ def test_a_renewal_holds_up_nobody_while_the_credentials_last(sts: Sts, sink: Si
         assert 1 == renewing.result()
     other.close()
 
-    assert ["SESSION-1", "SESSION-1", ACCESS_KEY, "SESSION-2"] == sts.writers
+    assert ["SESSION-1", "SESSION-1", ENVIRON["AWS_ACCESS_KEY_ID"], "SESSION-2"] == sts.writers
 
 
 def test_writes_that_need_the_same_session_ask_for_one(sts: Sts, sink: Sink) -> None:

@@ -9,7 +9,6 @@ import os
 import pkgutil
 import sys
 from pathlib import Path
-from urllib.parse import unquote
 
 import click
 
@@ -18,6 +17,9 @@ from collector.cli.loading import load_or_exit, notes
 from collector.cli.screen import fail
 from collector.errors import SettingsError
 from collector.settings import DEV_KEY, DEV_TENANT, Settings, environment, locate
+from collector.sinks import url
+from collector.sinks.layout import for_people
+from collector.sinks.objects import template_of
 
 
 @click.command()
@@ -66,6 +68,8 @@ def _first_steps(settings: Settings, cwd: Path) -> str:
     )
     if not settings.sink.startswith("file:"):
         return f"Try it:\n\n{curl}\n\nThe event comes out of {settings.sink}\n"
-    directory = Path(unquote(settings.sink.removeprefix("file:").partition("?")[0]))
+    sink = url.parse(settings.sink)
+    directory = Path(sink.path)
     shown = directory.relative_to(cwd) if directory.is_relative_to(cwd) else directory
-    return f"Try it:\n\n{curl}\n\nThe event is then in {shown}/tenant=dev/date=…/hour=…/*.ndjson.zst\n"
+    place = for_people(template_of(sink), DEV_TENANT.id)
+    return f"Try it:\n\n{curl}\n\nThe event is then in {shown}/{place}/*.ndjson.zst\n"

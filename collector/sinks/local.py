@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,8 @@ from collector.event import Batch
 from collector.outcome import Receipt
 from collector.sinks.base import Offload
 from collector.sinks.files import claim_file, folders, refused, sync_directory, write_all
-from collector.sinks.objects import LIMITS, SUFFIX, By, Packer, place_of
+from collector.sinks.layout import By, anywhere
+from collector.sinks.objects import LIMITS, SUFFIX, Packer, check_key, place_of
 from collector.sinks.url import SinkUrl, read_options
 
 #: A temporary file this old has no living writer: one write takes seconds, and its retry writes over it.
@@ -41,18 +43,20 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `level` is zstd's; `fsync=0` gives up what a power cut would take, for speed.
 
     `by=hour` puts the events of all tenants into one object: an object costs 0.2 ms, and of thousands of tenants each
-    would have its own every second.
+    would have its own every second. `key` says where objects lie below DIR, as a template of `layout`.
     """
 
     level: Annotated[int, msgspec.Meta(ge=1, le=19)] = 1
     fsync: bool = True
     by: By = "tenant"
+    key: str = ""
 
 
 def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> LocalSink:  # noqa: ARG001 - a batch's name says all
     """Make the sink of a `file:` URL; raises `ValueError`."""
     options = read_place(url)
-    return LocalSink(url.path, clock=clock, level=options.level, fsync=options.fsync, by=options.by)
+    check_key(url, options.by)
+    return LocalSink(url.path, clock=clock, level=options.level, fsync=options.fsync, by=options.by, key=options.key)
 
 
 def read_place(url: SinkUrl) -> Options:
@@ -77,9 +81,17 @@ class LocalSink:
     blocking = True
 
     def __init__(
-        self, directory: str | Path, *, clock: Clock, level: int = 1, fsync: bool = True, by: By = "tenant"
+        self,
+        directory: str | Path,
+        *,
+        clock: Clock,
+        level: int = 1,
+        fsync: bool = True,
+        by: By = "tenant",
+        key: str = "",
     ) -> None:
         self._by = by
+        self._key = key
         self.limits = LIMITS[by]
         self._root = Path(directory).absolute()
         # Paths are text on the way of a batch: as `Path`, they took a third of its time.
@@ -109,7 +121,7 @@ class LocalSink:
         """
         if not len(batch):
             return Receipt(delivered=0)
-        below, name = place_of(batch, self._by)
+        below, name = place_of(batch, self._by, self._key)
         directory = f"{self._below}{below}"
         frame = self._packer.pack(batch)
         try:
@@ -126,7 +138,7 @@ class LocalSink:
 
     def url_of(self, batch: Batch) -> str:
         """Say where a batch is, once it is written."""
-        directory, name = place_of(batch, self._by)
+        directory, name = place_of(batch, self._by, self._key)
         return Path(f"{self._below}{directory}/{name}").as_uri()
 
     def close(self) -> None:
@@ -182,13 +194,19 @@ class LocalSink:
     def _sweep(self) -> None:
         """Remove stale temporary files. What can't be seen or removed is left: it costs room, never an event."""
         with suppress(OSError):
-            places = [self._root, *folders(self._root, "tenant=")]
-            dates = [date for place in places for date in folders(place, "date=")]
-            dates.sort(key=lambda date: date.name, reverse=True)
-            hours = (hour for date in dates for hour in folders(date, "hour="))
-            for hour, _ in zip(hours, range(SWEEP_DIRECTORIES), strict=False):
+            for hour, _ in zip(self._hours(), range(SWEEP_DIRECTORIES), strict=False):
                 for temporary in hour.glob(f".*{SUFFIX}.tmp"):
                     self._sweep_one(temporary)
+
+    def _hours(self) -> Iterator[Path]:
+        """List the directories of hours: the newest first, where the template of the places does not say otherwise."""
+        if self._key:
+            yield from self._root.glob(anywhere(self._key))
+            return
+        places = [self._root, *folders(self._root, "tenant=")]
+        dates = [date for place in places for date in folders(place, "date=")]
+        dates.sort(key=lambda date: date.name, reverse=True)
+        yield from (hour for date in dates for hour in folders(date, "hour="))
 
     def _sweep_one(self, temporary: Path) -> None:
         with suppress(OSError):

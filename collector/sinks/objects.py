@@ -3,23 +3,22 @@ Objects of batches, the same in a directory and in a bucket: where they lie, wha
 
     tenant=<id>/date=YYYY-MM-DD/hour=HH/<batch>.ndjson.zst
     date=YYYY-MM-DD/hour=HH/<batch>.ndjson.zst              by hour, of all tenants
+
+or as the sink's `key` says, a template of `layout`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Literal
 
 import zstandard
 
 from collector.errors import SinkError
 from collector.event import Batch
 from collector.sinks.base import Limits
-
-By = Literal["tenant", "hour"]
+from collector.sinks.layout import DEFAULT, By, around, check_layout
+from collector.sinks.url import SinkUrl
 
 #: 64 MiB keep one write (the batch, its frame, and zstd's own room) within what a small worker can spare.
 #: An object has no limit of its own for events, so the bytes decide.
@@ -41,7 +40,23 @@ _CHUNK_BYTES = 64 * 1024
 _SMALL_BYTES = 64 * 1024
 
 
-def place_of(batch: Batch, by: By) -> tuple[str, str]:
+def check_key(url: SinkUrl, by: By) -> None:
+    """See that a sink's `key`, if its URL has one, names places; raises `ValueError`."""
+    template = url.options.get("key")
+    if template is None:
+        return
+    try:
+        check_layout(template, by=by)
+    except ValueError as exc:
+        raise ValueError(f"sink {url.text!r}: its key is {template!r}, and {exc}") from exc
+
+
+def template_of(url: SinkUrl) -> str:
+    """Return the template of the places of a sink's objects, out of a URL that is in order."""
+    return url.options.get("key") or DEFAULT["hour" if url.options.get("by") == "hour" else "tenant"]
+
+
+def place_of(batch: Batch, by: By, key: str = "") -> tuple[str, str]:
     """
     Say where a batch goes: directory and name. Nothing but the two patterns lets a name into a path.
 
@@ -54,17 +69,12 @@ def place_of(batch: Batch, by: By) -> tuple[str, str]:
     if not BATCH_NAME.fullmatch(batch.name):
         raise SinkError(f"batch name {batch.name!r} can't be a file name")
     name = f"{batch.name}{SUFFIX}"
+    before, behind = around(key or DEFAULT[by], hour)
     if not by_tenant:
-        return _hour_path(hour), name
+        return before, name
     if not TENANT_ID.fullmatch(tenant_id):
         raise SinkError(f"tenant id {tenant_id!r} can't be a directory")
-    return f"tenant={tenant_id}/{_hour_path(hour)}", name
-
-
-@lru_cache(maxsize=8)
-def _hour_path(hour: int) -> str:
-    moment = datetime.fromtimestamp(0, UTC) + timedelta(hours=hour)
-    return f"date={moment:%Y-%m-%d}/hour={moment:%H}"
+    return f"{before}{tenant_id}{behind}", name
 
 
 class Packer:

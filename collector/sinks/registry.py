@@ -54,6 +54,7 @@ def open_rescue_sink(
     One that can't be read back is the same for every route. Raises `ValueError`, as `open_sink` does.
     """
     parsed = url.parse(text)
+    _refuse_template(parsed)
     if parsed.scheme not in SOURCES:
         return _open(parsed, writer_id, clock, offload)
     open_source(text, clock=clock)
@@ -114,7 +115,13 @@ def _source(parsed: url.SinkUrl, clock: Clock | None, offload: Offload) -> Sourc
         raise ValueError(
             f"{parsed.text!r} can't be read back, so nothing can be sent on from there; what can be is {which}"
         )
+    _refuse_template(parsed)
     return make(parsed, clock or SystemClock(), offload)
+
+
+def _refuse_template(parsed: url.SinkUrl) -> None:
+    if "key" in parsed.options:
+        raise ValueError(f"sink {parsed.text!r}: a rescue sink has its own places; leave out key=")
 
 
 def _open(parsed: url.SinkUrl, writer_id: str, clock: Clock | None, offload: Offload) -> Sink:

@@ -24,7 +24,8 @@ from collector.event import Batch
 from collector.outcome import Receipt
 from collector.sinks.aws_url import AwsOptions, connector, read_aws_options
 from collector.sinks.base import Offload
-from collector.sinks.objects import LIMITS, By, Packer, place_of
+from collector.sinks.layout import By
+from collector.sinks.objects import LIMITS, Packer, check_key, place_of
 from collector.sinks.url import SinkUrl
 
 #: Larger frames go in parts: each has an answer and a time of its own, and a lost connection costs one of them. S3
@@ -43,11 +44,12 @@ class Options(AwsOptions, frozen=True, forbid_unknown_fields=True):
     `level` is zstd's.
 
     `by=hour` puts the events of all tenants into one object: S3 charges for each, and of thousands of tenants each
-    would have its own every second.
+    would have its own every second. `key` says where objects lie below the prefix, as a template of `layout`.
     """
 
     level: Annotated[int, msgspec.Meta(ge=1, le=19)] = 1
     by: By = "tenant"
+    key: str = ""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -62,8 +64,16 @@ class Place(msgspec.Struct, frozen=True):
 def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> S3Sink:  # noqa: ARG001 - every sink is made so
     """Make the sink of an `s3:` URL; raises `ValueError`."""
     place = read_place(url, writer_id=writer_id)
-    level, by = place.options.level, place.options.by
-    return S3Sink(place.bucket, place.prefix, connect=place.connect, offload=offload, level=level, by=by)
+    options = place.options
+    return S3Sink(
+        place.bucket,
+        place.prefix,
+        connect=place.connect,
+        offload=offload,
+        level=options.level,
+        by=options.by,
+        key=options.key,
+    )
 
 
 def read_place(url: SinkUrl, *, writer_id: str = "") -> Place:
@@ -76,6 +86,7 @@ def read_place(url: SinkUrl, *, writer_id: str = "") -> Place:
         raise ValueError(
             f"sink {url.text!r}: its prefix has over {_MOST_PREFIX_BYTES} bytes, or some that can't be printed"
         )
+    check_key(url, options.by)
     return Place(url.host, prefix, options, connector("s3", url, options, writer_id=writer_id))
 
 
@@ -98,11 +109,13 @@ class S3Sink:
         offload: Offload,
         level: int = 1,
         by: By = "tenant",
+        key: str = "",
     ) -> None:
         self.limits = LIMITS[by]
         self._bucket = bucket
         self._below = f"{prefix}/" if prefix else ""
         self._by: By = by
+        self._key = key
         self._connect = connect
         self._offload = offload
         self._packer = Packer(level)
@@ -143,7 +156,7 @@ class S3Sink:
         return f"s3://{self._bucket}/{self._key_of(batch)}"
 
     def _key_of(self, batch: Batch) -> str:
-        directory, name = place_of(batch, self._by)
+        directory, name = place_of(batch, self._by, self._key)
         return f"{self._below}{directory}/{name}"
 
     def close(self) -> None:

@@ -108,8 +108,8 @@ def test_each_scheme_opens_its_sink() -> None:
         ("s3://bucket?endpoint=127.0.0.1:9000", "its endpoint is no http:// or https:// URL"),
         ("s3://bucket?by=day", "Invalid enum value 'day'"),
         (
-            "s3://bucket?key=AKIA",
-            "unknown field `key`; its options are region, endpoint, assume_role, tenant, level",
+            "s3://bucket?access=AKIA",
+            "unknown field `access`; its options are region, endpoint, assume_role, tenant, level",
         ),
         ("s3://bucket?assume_role=writer", "no ARN of a role; write arn:aws:iam::<account>:role/<name>, and %2B for"),
         ("s3://bucket?assume_role=arn:aws:iam::123456789012:user/u", "its assume_role is no ARN of a role"),

@@ -77,7 +77,7 @@ def noise(size: int, *, name: str = "w1-00000001-0-1") -> Batch:
 # -- what lies there ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", ["", "&by=hour", "&level=9"])
+@pytest.mark.parametrize("options", ["", "&by=hour", "&level=9", "&key={date}/{hour}/{tenant}"])
 def test_objects_are_named_and_shaped_as_the_files_of_the_file_sink(
     bucket: Bucket, relay: Relay, tmp_path: Path, options: str
 ) -> None:
