@@ -21,7 +21,7 @@ from collector.admission.tenants import TenantBook
 from collector.buffer.room import Bounds
 from collector.buffer.spool import Spool
 from collector.clock import SystemClock
-from collector.delivery.aside import Claims
+from collector.delivery.aside import Claims, Parking
 from collector.delivery.flusher import Flusher
 from collector.delivery.rescue import Replayer
 from collector.delivery.retry import Backoff
@@ -42,7 +42,15 @@ from collector.settings import (
     mount_size_bytes,
     spool_budget,
 )
-from collector.sinks.registry import can_be_read_back, open_claim_store, open_rescue_sink, open_sink, open_source
+from collector.sinks.base import Opened
+from collector.sinks.registry import (
+    can_be_read_back,
+    open_claim_store,
+    open_parked,
+    open_rescue_sink,
+    open_sink,
+    open_source,
+)
 from collector.telemetry.logs import LineStream, build_logger
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.signals import Signals
@@ -126,13 +134,19 @@ def build(settings: Settings) -> Doors:
     # A batch that hangs holds a thread: each may, and the usual ones are still there for all else.
     most_batches = settings.flush_concurrency * (len(sinks) + len(rescues))
     get_hub().threadpool.maxsize += most_batches
-    replayer, sources = None, []
+    replayer, parking = None, None
+    beside: list[Opened] = []
     if rescue and can_be_read_back(rescue):
+        open_place = partial(open_parked, rescue, writer_id=owner, offload=off_hub)
+        parking = Parking(lambda route, reason: open_place(route=route, reason=reason), offload=off_hub)
         source = open_source(rescue, offload=off_hub)
-        sources.append(source)
+        beside += [parking, source]
         replayer = Replayer(source, sinks, signals=signals, spawn=gevent.spawn, rest=gevent.sleep, offload=off_hub)
-    claim_sink = settings.claim_sink
-    store = open_claim_store(claim_sink, writer_id=owner, offload=off_hub) if claim_sink else None
+    claims = None
+    if settings.claim_sink:
+        store = open_claim_store(settings.claim_sink, writer_id=owner, offload=off_hub)
+        beside.append(store)
+        claims = Claims(store, offload=off_hub)
     flusher = Flusher(
         spool,
         sinks,
@@ -147,13 +161,14 @@ def build(settings: Settings) -> Doors:
         offload=off_hub,
         offload_quietly=Backstage(most_batches).run,
         breathe=partial(gevent.sleep, _BREATH_S),
-        claims=Claims(store, offload=off_hub) if store else None,
+        parking=parking,
+        claims=claims,
     )
     runtime = Runtime(
         spool=spool,
         flusher=flusher,
         replayer=replayer,
-        sinks=[*sinks.values(), *rescues.values(), *([store] if store else []), *sources],
+        sinks=[*sinks.values(), *rescues.values(), *beside],
         tenants=tenants,
         quota=quota,
         dedupe=dedupe,

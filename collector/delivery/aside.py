@@ -29,6 +29,9 @@ class Parking:
         self._offload = offload
         self._places: dict[tuple[str, Reason], Sink] = {}
 
+    def start(self) -> None:
+        """Do nothing: a place is opened when it is needed, which is seldom."""
+
     def keep(self, route: str, batch: Batch, receipt: Receipt) -> Receipt:
         """
         Keep what a receipt says is rejected; return the receipt, in which what could not be kept is to be tried again.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -83,6 +82,8 @@ class Lease:
 
 
 def _is_over(found: dict[str, Any]) -> bool:
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 -- whoever leases nothing need not wait for it
+
     written: datetime = found["LastModified"]
     try:
         now = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
