@@ -1,5 +1,5 @@
 """
-The operator's door: `collector check`, `key`, `settings`, `serve`, `ledger`, `replay`, `parked`.
+The operator's door: `collector check`, `key`, `settings`, `serve`, `ledger`, `replay`, `parked`, `tail`.
 
 Every command ends with 0, or with 1 and sentences on standard error. Nothing here imports Flask, gevent or gunicorn;
 rich is imported where a person looks at a table.
@@ -14,6 +14,7 @@ from collector.cli.parked import parked
 from collector.cli.replay import replay_command
 from collector.cli.running import ledger
 from collector.cli.serve import rehearse, serve
+from collector.cli.tail import tail
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,5 +23,5 @@ def main() -> None:
     """Collector: the front door for device events."""
 
 
-for command in (check, key, settings_command, serve, rehearse, ledger, replay_command, parked):
+for command in (check, key, settings_command, serve, rehearse, ledger, replay_command, parked, tail):
     main.add_command(command)

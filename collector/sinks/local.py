@@ -55,7 +55,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> LocalSink:  # noqa: ARG001 - a batch's name says all
     """Make the sink of a `file:` URL; raises `ValueError`."""
     options = read_place(url)
-    check_key(url, options.by)
     return LocalSink(url.path, clock=clock, level=options.level, fsync=options.fsync, by=options.by, key=options.key)
 
 
@@ -68,7 +67,9 @@ def read_place(url: SinkUrl) -> Options:
         )
     if not url.path or url.path.startswith("~"):
         raise ValueError(f"sink {url.text!r} names no directory; write file:data or file:/var/lib/collector")
-    return read_options(url, Options)
+    options = read_options(url, Options)
+    check_key(url, options.by)
+    return options
 
 
 class LocalSink:

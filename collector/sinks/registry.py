@@ -8,8 +8,23 @@ from collections.abc import Callable
 
 from collector.clock import Clock, SystemClock
 from collector.outcome import Reason
-from collector.sinks import aws_url, firehose, kinesis, local, local_source, s3, s3_source, sqs, stdout, url
+from collector.sinks import (
+    aws_url,
+    firehose,
+    kinesis,
+    local,
+    local_reading,
+    local_source,
+    s3,
+    s3_reading,
+    s3_source,
+    sqs,
+    stdout,
+    url,
+)
 from collector.sinks.base import ObjectSink, Offload, Sink, Source, at_once
+from collector.sinks.objects import template_of
+from collector.sinks.reading import Delivered
 from collector.sinks.stored import parked
 
 #: Makes a sink from its URL, the id of the worker that writes, the clock, and what to compute elsewhere with. It opens
@@ -29,6 +44,12 @@ SINKS: dict[str, Factory] = {
 SOURCES: dict[str, Callable[[url.SinkUrl, Clock, Offload], Source]] = {
     "file": local_source.from_url,
     "s3": s3_source.from_url,
+}
+
+#: What people can look into: the sinks that have objects.
+DELIVERED: dict[str, Callable[[url.SinkUrl], Delivered]] = {
+    "file": local_reading.from_url,
+    "s3": s3_reading.from_url,
 }
 
 SCHEMES: tuple[str, ...] = tuple(SINKS)
@@ -93,6 +114,20 @@ def open_parked_source(text: str, reason: str, *, clock: Clock | None = None, of
 def open_source(text: str, *, clock: Clock | None = None, offload: Offload = at_once) -> Source:
     """Make the reading side of the rescue sink that a URL names; raises `ValueError` for one that has none."""
     return _source(url.parse(text), clock, offload)
+
+
+def open_delivered(text: str) -> tuple[Delivered, str]:
+    """
+    Make what reads back the objects that the sink of a URL has delivered, and return it with their template.
+
+    It looks at nothing yet. Raises `ValueError` for a sink that has no objects.
+    """
+    parsed = url.parse(text)
+    make = DELIVERED.get(parsed.scheme)
+    if make is None:
+        which = " and ".join(f"{scheme}:" for scheme in DELIVERED)
+        raise ValueError(f"{text!r} holds no objects that could be looked into; what can be is {which}")
+    return make(parsed), template_of(parsed)
 
 
 def aws_options(text: str) -> aws_url.AwsOptions | None:

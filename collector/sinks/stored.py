@@ -50,19 +50,22 @@ def read_back(place: str, fetch: Callable[[], bytes | None], *, offload: Offload
         frame = fetch()
         if frame is None:
             return None
-        payload = offload(lambda: _unpack(frame))
-    except (OSError, ValueError, zstandard.ZstdError) as exc:
+        payload = offload(lambda: unpack(frame))
+    except (OSError, ValueError) as exc:
         raise SinkError(f"{place} can't be read back: {exc}") from exc
     span = Span(tenant_id, int(started.timestamp()) // 3600, 0, payload.count(b"\n"))
     return Batch(name=name, segment=name, spans=(span,), pieces=(payload,))
 
 
-def _unpack(frame: bytes) -> bytes:
-    """Inflate a frame, held to its checksum; raises ValueError and ZstdError."""
-    size = zstandard.frame_content_size(frame)
-    if not 0 < size <= _MOST_BYTES:
-        raise ValueError(f"it says that it holds {size} bytes, and a batch is 1 to {_MOST_BYTES}")
-    payload = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+def unpack(frame: bytes) -> bytes:
+    """Inflate a frame, held to its checksum; raises ValueError saying what is wrong with it."""
+    try:
+        size = zstandard.frame_content_size(frame)
+        if not 0 < size <= _MOST_BYTES:
+            raise ValueError(f"it says that it holds {size} bytes, and a batch is 1 to {_MOST_BYTES}")
+        payload = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as exc:
+        raise ValueError(str(exc)) from exc
     if not payload.endswith(b"\n"):
         raise ValueError("its last line has no end")
     return payload
