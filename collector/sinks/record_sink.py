@@ -79,7 +79,7 @@ class RecordSink:
             if len(refusals) != len(call):
                 account.give_back([call], AmbiguousSinkError("the answer does not speak of each record"))
                 continue
-            calls.extendleft(reversed([*self._calls(account.count(call, refusals))]))
+            calls.extend(self._calls(account.count(call, refusals)))
         return account.receipt()
 
     def close(self) -> None:

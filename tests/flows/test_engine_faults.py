@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 import zstandard
@@ -17,11 +18,14 @@ import zstandard
 from collector import aws
 from collector.buffer.room import Bounds
 from collector.delivery.aside import Parking
+from collector.errors import TransientSinkError
 from collector.outcome import Reason
 from collector.sinks.base import at_once
+from collector.sinks.records import records_of
 from collector.sinks.registry import open_sink
+from collector.sinks.sqs import Sqs
 from tests.delivery.test_flusher import World
-from tests.fakes import FakeClock, RecordingSignals, ScriptedSink
+from tests.fakes import FakeClock, RecordingSignals, ScriptedSink, batch
 from tests.standins.engine import Engine
 from tests.standins.faults import (
     BROKEN,
@@ -59,14 +63,15 @@ TENANTS = 3
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault; one that `keeps` has its effect all the same, and so leaves events that come again."""
+    """A fault; one that `keeps` has its effect all the same, so that events come again, and one `throttles`."""
 
     fault: Fault
     keeps: bool = False
+    throttles: bool = False
 
 
 TROUBLES = {
-    "the whole call came too fast": Trouble(THROTTLED),
+    "the whole call came too fast": Trouble(THROTTLED, throttles=True),
     "it is broken inside": Trouble(BROKEN),
     "it is down": Trouble(DOWN),
     "it hangs": Trouble(Line.HANG, keeps=True),
@@ -84,8 +89,8 @@ TROUBLES = {
 }
 #: What only a call of several records can meet.
 PARTIAL = {
-    "some came too fast": Trouble(Some(Failure("ProvisionedThroughputExceededException"), every(2))),
-    "some are too many for it": Trouble(Some(Failure("ServiceUnavailableException"), every(2))),
+    "some came too fast": Trouble(Some(Failure("ProvisionedThroughputExceededException"), every(2)), throttles=True),
+    "some are too many for it": Trouble(Some(Failure("ServiceUnavailableException"), every(2)), throttles=True),
     "some broke inside": Trouble(Some(Failure("InternalFailure"), every(3))),
     "the answer forgets one": Trouble(TooFew(1), keeps=True),
 }
@@ -181,6 +186,7 @@ def test_whatever_goes_wrong_for_a_while_all_arrives(root: Path, engine: Engine,
 
         line.account(may_repeat=trouble.keeps and place not in ONCE)
         assert line.signals.named("batch_failed")
+        assert trouble.throttles == bool(line.signals.named("batch_throttled"))
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -264,6 +270,46 @@ def test_no_text_for_sqs_is_parked_and_the_rest_of_its_message_arrives(root: Pat
         line.account(may_repeat=False)
 
         assert [odd] == line.parked.lines
+
+
+def test_what_is_no_text_is_not_sent_to_sqs_at_all(root: Path, engine: Engine) -> None:
+    """It is known before: a call for it is a call for nothing."""
+    with pipeline(root, "sqs://a", engine) as line:
+        for odd in (b'{"id":"1","event":"\xff"}', '{"id":"2","event":"\uffff"}'.encode(), b'{"id":"3","event":"\x00"}'):
+            line.world.put(odd)
+            line.until_empty()
+
+        assert 3 == len(line.parked.lines)
+        assert 0 == engine.calls["SendMessageBatch"]
+
+
+def test_a_queue_that_was_made_anew_is_looked_for_again(root: Path, engine: Engine) -> None:
+    """Its URL may be another then; without it the queue's sink would have to be started anew."""
+    with pipeline(root, "sqs://a", engine) as line:
+        line.put(2)
+        line.until_empty()
+        engine.script(Refusal(400, "QueueDoesNotExist"))
+        line.put(2)
+        line.until_empty()
+        line.account(may_repeat=False)
+
+        assert 2 == engine.calls["GetQueueUrl"]
+        assert "create the queue, or name another one" in line.signals.named("batch_failed")[-1]["error"]
+
+
+def test_a_queue_of_another_account_is_asked_for_by_its_owner() -> None:
+    """Of the same name there may be one of our own, which would take everything without a word."""
+    asked: dict[str, str] = {}
+
+    class Client:
+        def get_queue_url(self, **arguments: str) -> dict[str, str]:
+            asked.update(arguments)
+            return {}
+
+    with pytest.raises(TransientSinkError, match="the answer has no QueueUrl"):
+        Sqs("jobs", account="123456789012").send(cast("aws.Client", Client()), records_of(batch(b"one"), 0))
+
+    assert {"QueueName": "jobs", "QueueOwnerAWSAccountId": "123456789012"} == asked
 
 
 def test_a_busy_tenants_records_go_to_many_keys_and_its_groups_to_one(root: Path, engine: Engine) -> None:
