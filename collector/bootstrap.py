@@ -23,7 +23,7 @@ from collector.buffer.spool import Spool
 from collector.clock import SystemClock
 from collector.delivery.aside import Claims, Parking
 from collector.delivery.flusher import Flusher
-from collector.delivery.rescue import Replayer
+from collector.delivery.replayer import Replayer
 from collector.delivery.retry import Backoff
 from collector.receiver.admin import Admin
 from collector.receiver.answers import cors
@@ -141,7 +141,9 @@ def build(settings: Settings) -> Doors:
         parking = Parking(lambda route, reason: open_place(route=route, reason=reason), offload=off_hub)
         source = open_source(rescue, offload=off_hub)
         beside += [parking, source]
-        replayer = Replayer(source, sinks, signals=signals, spawn=gevent.spawn, rest=gevent.sleep, offload=off_hub)
+        replayer = Replayer(
+            source, sinks, signals=signals, spawn=gevent.spawn, rest=gevent.sleep, offload=off_hub, spool=spool
+        )
     claims = None
     if settings.claim_sink:
         store = open_claim_store(settings.claim_sink, writer_id=owner, offload=off_hub)

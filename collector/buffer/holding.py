@@ -16,12 +16,13 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from collector.buffer.segment import Contents, Segment, spool_error
 from collector.event import Lines, Span
 from collector.intervals import Intervals
-from collector.outcome import DELIVERED, Fate
+from collector.outcome import DELIVERED, RESCUED, Fate
 from collector.telemetry.ledger import Ledger, Verdicts
 from collector.telemetry.signals import Signals
 
@@ -186,6 +187,10 @@ class Holding:
         for one in verdicts:
             for span, rejected in one.settled:
                 pending[span.tenant_id] = pending.get(span.tenant_id, 0) - settle(span, rejected)
+        if arrived == RESCUED:
+            # Last, for it may wait. What can't be noted stays rescued, and that is no reason to rescue it again.
+            with suppress(OSError):
+                self.ledger.follow(verdicts)
 
     def _count(self, tenant_id: str, events: int) -> None:
         self.pending[tenant_id] = self.pending.get(tenant_id, 0) + events

@@ -201,8 +201,6 @@ class Spool:
             raise SpoolBroken(self.trouble)
         return self._own
 
-    # -- room ----------------------------------------------------------------------------------------------
-
     @property
     def is_full(self) -> bool:
         """Tell whether it is up to the high watermark, but for a little, or the file system refuses."""
@@ -234,7 +232,9 @@ class Spool:
 
     def totals(self) -> Counter[str]:
         """Sum the books of all that it holds, as people are shown them."""
-        return sum((Counter(holding.ledger.totals()) for holding in self._holdings()), Counter())
+        # Not by `+`, which drops what is below 0: who sent on what others rescued has that.
+        each = [holding.ledger.totals() for holding in self._holdings()]
+        return Counter({name: sum(one[name] for one in each) for one in each[:1] for name in one})
 
     @property
     def is_empty(self) -> bool:

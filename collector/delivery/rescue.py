@@ -7,7 +7,7 @@ one, and its sink writes the repeat over the first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -16,23 +16,17 @@ import msgspec
 from collector.delivery.batches import Cut, selected, split
 from collector.errors import CollectorError, SinkError, TransientSinkError
 from collector.event import Batch
-from collector.outcome import Outcome, Reason, Receipt
+from collector.outcome import Reason, Receipt
 from collector.sinks.base import Sink, Source, Stored
 from collector.telemetry.ledger import Verdicts
-from collector.telemetry.signals import Signals
 
 T = TypeVar("T")
 
 #: The route that what belongs to no route of the settings leaves by.
 DEFAULT_ROUTE = "default"
-#: When a worker looks for rescued batches first, and how often then, in seconds. Choices: late enough for a start to be
-#: over, and so seldom that a sink which is down is not met by more than its flusher's own tries.
-FIRST_S, EVERY_S = 2.0, 30.0
 #: A sink that failed so many times in a row is taken to be down. Not at once: one batch that it chokes on must not keep
 #: those behind it for ever.
 _MOST_FAILURES = 3
-#: Places told as unreadable that a worker remembers, so as to tell each once.
-_TOLD = 1000
 
 
 class Offload(Protocol):
@@ -152,7 +146,7 @@ def _replay(
                 aside.append(reach(partial(source.put_aside, route, reason, selected(batch, numbers))))
         stay = sorted([*sent.left, *(() if parks else (n for n, _ in sent.rejected))])
         if len(stay) < len(batch):
-            reach(partial(stored.keep, selected(batch, stay) if stay else None))
+            _keep(stored, selected(batch, stay) if stay else None, reach)
     except SinkError as error:
         # The sink has some of it, and all of it still lies here: all of it will be sent again.
         return msgspec.structs.replace(told, left=len(batch), trouble=str(error))
@@ -164,6 +158,15 @@ def _replay(
         trouble=sent.trouble,
         aside=tuple(aside),
     )
+
+
+def _keep(stored: Stored, rest: Batch | None, reach: Offload) -> None:
+    try:
+        reach(lambda: stored.keep(rest))
+    except TransientSinkError:
+        # The answer may be lost, and the batch gone: nobody would meet it again, and learn that it came home.
+        if rest is not None or reach(stored.load) is not None:
+            raise
 
 
 def _send(batch: Batch, sink: Sink, offload: Offload) -> _Sent:
@@ -184,102 +187,3 @@ def _write(one: Cut, sink: Sink, offload: Offload) -> Receipt:
     if not one.fits:
         return Receipt(0, rejected=((0, Reason.SINK_TOO_LARGE),))
     return offload(lambda: sink.write(one.batch)) if sink.blocking else sink.write(one.batch)
-
-
-class Replayer:
-    """
-    One worker's share of the replay: soon after the start and then now and then, every route beside the others.
-
-    The route's lock keeps the workers of the task, and of other tasks with the same place, out of each other's way.
-    `spawn` runs a function beside the caller, `rest` waits so many seconds.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        sinks: Mapping[str, Sink],
-        *,
-        signals: Signals,
-        spawn: Callable[[Callable[[], None]], object],
-        rest: Callable[[float], None],
-        offload: Offload,
-    ) -> None:
-        self._source = source
-        self._sinks = sinks
-        self._signals = signals
-        self._spawn = spawn
-        self._rest = rest
-        self._offload = offload
-        self._at_work: set[str] = set()
-        self._failures: dict[str, int] = {}
-        self._told: set[str] = set()
-        self._closed = False
-
-    def run(self) -> None:
-        """Look for rescued batches until closed."""
-        self._rest(FIRST_S)
-        while not self._closed:
-            self.tick()
-            self._rest(EVERY_S)
-
-    def close(self) -> None:
-        """Begin no further batch; the one that is under way goes on to its end. Safe to call twice."""
-        self._closed = True
-
-    def tick(self) -> None:
-        """Start on every route that nobody is at work on."""
-        try:
-            routes = self._offload(self._source.routes) if self._source.blocking else self._source.routes()
-        except SinkError:
-            # It is not there, or can't be had: the rescue that failed has told it, or nothing was ever rescued.
-            return
-        for route in routes:
-            if route not in self._at_work:
-                self._at_work.add(route)
-                self._spawn(partial(self._replay, route))
-
-    def _replay(self, route: str) -> None:
-        try:
-            with self._source.exclusive(route) as is_mine:
-                if is_mine:
-                    self._send_on(route)
-        except SinkError as error:
-            self._tell_failure(route, error)
-        except Exception as error:  # noqa: BLE001 - one route's trouble is not the others', nor the worker's
-            self._signals.internal_error("rescue.replay", error)
-        finally:
-            self._at_work.discard(route)
-
-    def _send_on(self, route: str) -> None:
-        sink = self._sinks.get(route) or self._sinks[DEFAULT_ROUTE]
-        found = delivered = rejected = left = 0
-        for one in replay(self._source, route, sink, offload=self._offload):
-            if one.is_away:
-                self._tell_failure(route, one.trouble)
-                continue
-            if not one.readable:
-                self._tell_unreadable(one)
-                continue
-            found += one.found
-            delivered += one.delivered
-            left += one.left
-            for reason, count in one.rejected:
-                rejected += count
-                self._signals.events_lost(one.tenant_id, Outcome.REJECTED_BY_SINK, reason, count, one.name)
-            if one.trouble:
-                self._tell_failure(route, one.trouble)
-            else:
-                self._failures.pop(route, None)
-            if self._closed:
-                break
-        if delivered or rejected:
-            self._signals.replay_done(found, delivered, rejected, left)
-
-    def _tell_failure(self, route: str, trouble: object) -> None:
-        self._failures[route] = self._failures.get(route, 0) + 1
-        self._signals.batch_failed(route, f"replay: {trouble}", self._failures[route], EVERY_S)
-
-    def _tell_unreadable(self, one: Replayed) -> None:
-        if one.place not in self._told and len(self._told) < _TOLD:
-            self._told.add(one.place)
-            self._signals.rescue_unreadable(one.place, one.trouble)

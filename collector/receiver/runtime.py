@@ -17,7 +17,7 @@ from collector.admission.tenants import TenantBook
 from collector.buffer.spool import Spool
 from collector.clock import Clock
 from collector.delivery.flusher import Flusher
-from collector.delivery.rescue import Replayer
+from collector.delivery.replayer import Replayer
 from collector.errors import SinkError
 from collector.outcome import Reason
 from collector.sinks.base import Opened

@@ -2,8 +2,9 @@
 The visible half of the ledger: one row of counters a tenant in a memory-mapped file on tmpfs.
 
 Any process reads it at any moment; it outlives its writer. A row holds a sequence number that is odd while its
-writer is at work on it, then the columns. Each store is one aligned eight-byte store (`memoryview.cast("Q")`;
-`struct.pack_into` with a byte order stores byte by byte).
+writer is at work on it, then the columns. Each store is one aligned eight-byte store (`memoryview.cast("q")`;
+`struct.pack_into` with a byte order stores byte by byte). A number may be below 0: who sends on what another has
+rescued takes it off there in its own books, and only the sum over all books counts.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _HEADER_BYTES = 4096
 _NAME_BYTES = 64
 _ROW_CELLS = 32
 _ROW_BYTES = 8 * _ROW_CELLS
-_CELLS = struct.Struct(f"={_ROW_CELLS}Q")
+_CELLS = struct.Struct(f"={_ROW_CELLS}q")
 _SEQ = _NAME_BYTES // 8
 _FIRST = _SEQ + 1
 _ROWS_AT_FIRST = 16
@@ -95,7 +96,7 @@ class CounterFile:
         new = mmap.mmap(self._fd, _HEADER_BYTES + capacity * _ROW_BYTES)
         self._release()
         self._map = new
-        self._cells = memoryview(self._map).cast("Q")
+        self._cells = memoryview(self._map).cast("q")
         self._capacity = capacity
 
     def row(self, tenant_id: str) -> int:
@@ -107,7 +108,7 @@ class CounterFile:
                 self._grow(2 * self._capacity)
             name = tenant_id.encode().ljust(_NAME_BYTES, b"\0")
             at = (_HEADER_BYTES + row * _ROW_BYTES) // 8
-            self._cells[at : at + _SEQ] = memoryview(name).cast("Q")
+            self._cells[at : at + _SEQ] = memoryview(name).cast("q")
             self._rows[tenant_id] = row
         return row
 

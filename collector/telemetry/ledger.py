@@ -19,9 +19,10 @@ from pathlib import Path
 
 from collector.errors import LedgerError
 from collector.event import Batch, Span
-from collector.outcome import DELIVERED, FATES, Fate, Outcome, Reason, Receipt
+from collector.outcome import DELIVERED, FATES, RESCUED, Fate, Outcome, Reason, Receipt
 from collector.telemetry.counters import COLUMNS, CounterFile
 from collector.telemetry.counters import read as read_counters
+from collector.telemetry.homecoming import Counts, Homecoming
 from collector.telemetry.journal import Fates, Journal, Settlement, spans_of
 from collector.telemetry.signals import Signals
 
@@ -70,6 +71,7 @@ class Verdicts:
         reasons = dict(receipt.rejected)
         if len(retryable) + len(reasons) + receipt.delivered != len(batch) or retryable & reasons.keys():
             raise LedgerError("the sink's receipt names an event twice")
+        self.batch = batch.name
         #: Settled spans, each with the events in it that the sink rejected, by number in the partition.
         self.settled: list[tuple[Span, dict[int, Reason]]] = []
         if receipt.delivered == len(batch):
@@ -114,6 +116,7 @@ class Ledger:
         self._journal = Journal(directory / JOURNAL)
         self._accounts: dict[str, Account] = {}
         self._differences: dict[str, int] = {}
+        self._homecoming = Homecoming(directory.parent.parent)
 
     def start(self) -> None:
         """Create the books, or open a dead writer's; raises OSError."""
@@ -167,6 +170,35 @@ class Ledger:
             for reason in set(rejected.values()):
                 count = sum(reason is one for one in rejected.values())
                 self._signals.events_lost(span.tenant_id, Outcome.REJECTED_BY_SINK, reason, count, segment)
+
+    def follow(self, verdicts: Iterable[Verdicts]) -> None:
+        """
+        Note batches that were just settled as rescued, to move their events when they are sent on; raises OSError.
+
+        Others may have their turn in it, so the books must be whole when it is called.
+        """
+        tenants: dict[str, str] = {}
+        rescued: dict[str, int] = {}
+        for one in verdicts:
+            for span, rejected in one.settled:
+                # What can be sent on lies by tenant.
+                tenants[one.batch] = span.tenant_id
+                rescued[one.batch] = rescued.get(one.batch, 0) + len(span) - len(rejected)
+        for batch, fates in self._homecoming.rescued(rescued).items():
+            self._move(tenants[batch], fates)
+
+    def sent_on(self, batch: str, tenant_id: str, fates: Mapping[str, int]) -> None:
+        """
+        Move events of a rescued batch that were sent on, and are gone from there, to their fates by name.
+
+        Only those that were settled as rescued in this spool, by whomever, are moved, and each once. Raises OSError.
+        """
+        self.account(tenant_id)
+        if moved := self._homecoming.sent(batch, fates):
+            self._move(tenant_id, moved)
+
+    def _move(self, tenant_id: str, fates: Counts) -> None:
+        self._settle(Settlement({tenant_id: {RESCUED.name: -sum(fates.values()), **fates}}))
 
     def lose(self, segment: str, spans: Iterable[Span]) -> None:
         """Settle events that the spool held and can't give back any more."""

@@ -387,6 +387,7 @@ def test_what_a_server_rescued_to_a_bucket_comes_home_by_itself(place: str, buck
         wait_for(lambda: not batches_in(bucket), "the replay")
         wait_for(lambda: 40 == sum(line["delivered"] for line in server.logged("replay.done")), "its end")
         arrived = sorted(json.loads(line)["id"] for line in server.lines())
+        assert {"accepted": 40, "delivered": 40, "rescued": 0}.items() <= server.settled().items()
 
     assert sorted(map(str, range(40))) == arrived
     assert {} == bucket.objects()
