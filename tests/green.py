@@ -22,7 +22,9 @@ TESTS = (
 )  # fmt: skip
 FORKING = (
     "flows/test_death.py",
+    "flows/test_homecoming.py",
     "sinks/test_s3.py",
+    "sinks/test_s3_source.py",
     "telemetry/test_ledger.py::test_counters_are_read_while_they_are_written",
 )
 

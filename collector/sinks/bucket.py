@@ -14,6 +14,8 @@ PAGE = 1000
 #: What S3 says of an object that is not there, or is not the one that a condition names.
 GONE = frozenset({"NoSuchKey", "404"})
 CHANGED = frozenset({"PreconditionFailed", "412"})
+#: What S3 says of two writes at once with conditions.
+CONFLICT = frozenset({"ConditionalRequestConflict", "409"})
 #: What a server says that knows no conditions.
 _UNKNOWN = frozenset({"NotImplemented", "501"})
 

@@ -15,7 +15,7 @@ import msgspec
 
 from collector.clock import Clock
 from collector.errors import SinkError
-from collector.sinks.bucket import CHANGED, GONE, Bucket
+from collector.sinks.bucket import CHANGED, CONFLICT, GONE, Bucket
 
 #: How long a lease lasts that nobody renews, in seconds. A choice: longer than any write of a sink that is well, and a
 #: time that one can wait for after a death.
@@ -65,9 +65,8 @@ class Lease:
     def _put(self, **condition: object) -> bool:
         now = self._clock.monotonic()
         self._holder.count += 1
-        told = self._bucket.ask(
-            "put_object", self._key, unless=GONE | CHANGED, Body=msgspec.json.encode(self._holder), **condition
-        )  # fmt: skip
+        body, unless = msgspec.json.encode(self._holder), GONE | CHANGED | CONFLICT
+        told = self._bucket.ask("put_object", self._key, unless=unless, Body=body, **condition)
         if told is None:
             return False
         self._tag = str(told["ETag"])

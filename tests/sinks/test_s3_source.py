@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import zstandard
+from botocore.exceptions import ClientError
 
 from collector import aws
 from collector.delivery.rescue import replay
@@ -352,6 +355,21 @@ def test_a_lease_whose_answer_was_lost_is_known_again(
         with source.exclusive("default") as again:
             assert not again
     other.close()
+
+
+def test_one_of_two_that_ask_for_a_lease_at_once_has_it(clock: FakeClock) -> None:
+    """AWS may tell both that they met; that is no trouble of the bucket's, and nothing to tell an operator."""
+
+    def refuse(code: str) -> Callable[..., dict[str, object]]:
+        def method(**_: object) -> dict[str, object]:
+            raise ClientError({"Error": {"Code": code, "Message": "theirs"}}, "operation")
+
+        return method
+
+    client = SimpleNamespace(put_object=refuse("ConditionalRequestConflict"), get_object=refuse("NoSuchKey"))
+    bucket = buckets.Bucket("b", lambda: cast("aws.Client", client))
+
+    assert not leases.Lease(bucket, "lease", "me", clock=clock).take()
 
 
 def test_how_old_a_lease_is_the_server_says() -> None:
