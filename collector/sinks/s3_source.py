@@ -11,9 +11,9 @@ An object is removed, or written over, only while it is the one that was read (`
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from uuid import uuid4
 
 from collector import aws
 from collector.clock import Clock
@@ -65,7 +65,7 @@ class S3Source:
         self._clock = clock
         self._offload = offload
         self._level = level
-        self._holder = uuid4().hex
+        self._holder = os.urandom(16).hex()
         #: Those that are held here, by route.
         self._leases: dict[str, Lease] = {}
 
