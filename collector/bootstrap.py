@@ -134,21 +134,28 @@ def build(settings: Settings) -> Doors:
     # A batch that hangs holds a thread: each may, and the usual ones are still there for all else.
     most_batches = settings.flush_concurrency * (len(sinks) + len(rescues))
     get_hub().threadpool.maxsize += most_batches
-    replayer, parking = None, None
     beside: list[Opened] = []
+    claims = None
+    if settings.claim_sink:
+        store = open_claim_store(settings.claim_sink, writer_id=owner, offload=off_hub)
+        beside.append(store)
+        claims = Claims(store, offload=off_hub)
+    replayer, parking = None, None
     if rescue and can_be_read_back(rescue):
         open_place = partial(open_parked, rescue, writer_id=owner, offload=off_hub)
         parking = Parking(lambda route, reason: open_place(route=route, reason=reason), offload=off_hub)
         source = open_source(rescue, offload=off_hub)
         beside += [parking, source]
         replayer = Replayer(
-            source, sinks, signals=signals, spawn=gevent.spawn, rest=gevent.sleep, offload=off_hub, spool=spool
+            source,
+            sinks,
+            signals=signals,
+            spawn=gevent.spawn,
+            rest=gevent.sleep,
+            offload=off_hub,
+            spool=spool,
+            claims=claims,
         )
-    claims = None
-    if settings.claim_sink:
-        store = open_claim_store(settings.claim_sink, writer_id=owner, offload=off_hub)
-        beside.append(store)
-        claims = Claims(store, offload=off_hub)
     flusher = Flusher(
         spool,
         sinks,

@@ -15,10 +15,11 @@ from collector.cli.loading import load_or_exit
 from collector.cli.screen import fail, print_table, size
 from collector.errors import SinkError
 from collector.settings import Settings
-from collector.sinks.base import Sink, Source
-from collector.sinks.registry import open_sink, open_source
+from collector.sinks.base import Sink, Source, at_once
+from collector.sinks.registry import open_claim_store, open_sink, open_source
 
 if TYPE_CHECKING:
+    from collector.delivery.aside import Claims
     from collector.delivery.rescue import Replayed
 
 #: Who writes, as far as a sink asks.
@@ -88,9 +89,9 @@ def replay_route(source: Source, route: str, settings: Settings, sums: Sums, *, 
                 sums.is_in_doubt = True
                 click.echo(f"route {route}: another replay is at work on it, maybe a worker's; try later", err=True)
                 return
-            with _opened(route, settings.routes[own]) as sink:
+            with _opened(route, settings.routes[own]) as sink, _claims(settings) as claims:
                 last = ""
-                for one in replay(source, route, sink, is_counted=True, parks=parks):
+                for one in replay(source, route, sink, is_counted=True, parks=parks, claims=claims):
                     sums.add(one)
                     _tell(route, one, last)
                     last = one.trouble
@@ -113,6 +114,21 @@ def _opened(route: str, url: str) -> Iterator[Sink | None]:
             yield sink
     finally:
         sink.close()
+
+
+@contextmanager
+def _claims(settings: Settings) -> Iterator[Claims | None]:
+    """Open the store for events that are too large for their sink, if the settings name one."""
+    from collector.delivery.aside import Claims  # noqa: PLC0415 -- as in `replay_route`
+
+    if settings.claim_sink is None:
+        yield None
+        return
+    store = open_claim_store(settings.claim_sink, writer_id=_WRITER)
+    try:
+        yield Claims(store, offload=at_once)
+    finally:
+        store.close()
 
 
 def _tell(route: str, one: Replayed, last: str) -> None:

@@ -65,7 +65,7 @@ def write(sink: Sink, job: Sequence[Cut], clock: Clock, claims: Claims | None = 
     for one in job:
         said: Receipt | Exception
         try:
-            said = _write(sink, one, claims)
+            said = write_one(sink, one, claims)
         except Exception as error:  # noqa: BLE001 - raised again by `Answer.receipt`
             said = error
         ended = clock.monotonic()
@@ -76,7 +76,8 @@ def write(sink: Sink, job: Sequence[Cut], clock: Clock, claims: Claims | None = 
     return answers
 
 
-def _write(sink: Sink, one: Cut, claims: Claims | None) -> Receipt:
+def write_one(sink: Sink, one: Cut, claims: Claims | None) -> Receipt:
+    """Write a batch; an event too large for the sink is claimed, or refused; raises as `Sink.write` does."""
     if one.fits:
         return sink.write(one.batch)
     if claims is not None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from collector.buffer.spool import Spool
+from collector.delivery.aside import Claims
 from collector.delivery.rescue import DEFAULT_ROUTE, Offload, Replayed, replay
 from collector.errors import SinkError, SpoolError
 from collector.outcome import DELIVERED, Fate, Outcome
@@ -42,6 +43,7 @@ class Replayer:
         rest: Callable[[float], None],
         offload: Offload,
         spool: Spool | None = None,
+        claims: Claims | None = None,
     ) -> None:
         self._source = source
         self._sinks = sinks
@@ -50,6 +52,7 @@ class Replayer:
         self._rest = rest
         self._offload = offload
         self._spool = spool
+        self._claims = claims
         self._at_work: set[str] = set()
         self._failures: dict[str, int] = {}
         self._told: set[str] = set()
@@ -97,7 +100,9 @@ class Replayer:
     def _send_on(self, route: str) -> None:
         sink = self._sinks.get(route) or self._sinks[DEFAULT_ROUTE]
         found = delivered = rejected = left = 0
-        for one in replay(self._source, route, sink, offload=self._offload):
+        for one in replay(self._source, route, sink, claims=self._claims, offload=self._offload):
+            if one.in_doubt:
+                self._signals.batch_in_doubt(route, one.in_doubt)
             if one.is_away:
                 self._tell_failure(route, one.trouble)
                 continue

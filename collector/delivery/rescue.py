@@ -13,8 +13,10 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from collector.delivery.batches import Cut, selected, split
-from collector.errors import CollectorError, SinkError, TransientSinkError
+from collector.delivery.aside import Claims
+from collector.delivery.batches import selected, split
+from collector.delivery.job import write_one
+from collector.errors import AmbiguousSinkError, CollectorError, SinkError, TransientSinkError
 from collector.event import Batch
 from collector.outcome import Reason, Receipt
 from collector.sinks.base import Sink, Source, Stored
@@ -44,6 +46,8 @@ class Replayed(msgspec.Struct, frozen=True):
     """
     What became of one rescued batch, in events: `found` = `delivered` + the sum of `rejected` + `left`.
 
+    Of those that are left so many are `in_doubt`: they may have arrived.
+
     `trouble` says why events are left, or the batch as a whole: then it is not `readable`, and `is_away` if that may
     pass. `aside` is where the rejected of each reason are now, if they do not stay where they were.
     """
@@ -55,6 +59,7 @@ class Replayed(msgspec.Struct, frozen=True):
     delivered: int = 0
     rejected: tuple[tuple[Reason, int], ...] = ()
     left: int = 0
+    in_doubt: int = 0
     trouble: str = ""
     aside: tuple[str, ...] = ()
     readable: bool = True
@@ -68,6 +73,7 @@ class _Sent:
         self.delivered = 0
         self.rejected: list[tuple[int, Reason]] = []
         self.left: list[int] = []
+        self.in_doubt = 0
         self.trouble = ""
 
     def add(self, first: int, batch: Batch, receipt: Receipt) -> None:
@@ -76,8 +82,10 @@ class _Sent:
         self.delivered += receipt.delivered
         self.rejected += [(first + n, reason) for n, reason in receipt.rejected]
         self.left += [first + n for n in receipt.retryable]
+        self.in_doubt += receipt.in_doubt
         if receipt.retryable:
-            self.trouble = f"{len(receipt.retryable)} of {len(batch)} events were not taken"
+            left = f"{len(receipt.retryable)} of {len(batch)} events were not taken"
+            self.trouble = f"{left}: {receipt.trouble}" if receipt.trouble else left
 
     def refused(self) -> dict[Reason, list[int]]:
         """Sort what was rejected by its reason."""
@@ -94,12 +102,14 @@ def replay(
     *,
     is_counted: bool = False,
     parks: bool = True,
+    claims: Claims | None = None,
     offload: Offload = _here,
 ) -> Iterator[Replayed]:
     """
     Send on what is stored of a route, batch by batch, and say what became of each.
 
-    What is refused for good is parked, unless it is what is sent on from there: then it stays where it is.
+    What is refused for good is parked, unless it is what is sent on from there: then it stays where it is. What is too
+    large for the sink goes through `claims`, if there are some.
     Only the holder of `source.exclusive(route)` may. Once the sink is down, and without one, nothing more is sent: it
     ends, or, if the rest `is_counted`, goes on to read that and say that it is left. Raises nothing of the sink's, and
     `SinkError` when the source can't be listed to its end.
@@ -111,7 +121,7 @@ def replay(
         is_down = failures >= _MOST_FAILURES
         if is_down and not is_counted:
             return
-        one = _replay(source, route, stored, None if is_down else sink, parks=parks, offload=offload)
+        one = _replay(source, route, stored, None if is_down else sink, parks=parks, claims=claims, offload=offload)
         if one is not None:
             yield one
             if one.readable or one.is_away:
@@ -121,7 +131,14 @@ def replay(
 
 
 def _replay(
-    source: Source, route: str, stored: Stored, sink: Sink | None, *, parks: bool, offload: Offload
+    source: Source,
+    route: str,
+    stored: Stored,
+    sink: Sink | None,
+    *,
+    parks: bool,
+    claims: Claims | None,
+    offload: Offload,
 ) -> Replayed | None:
     told = Replayed(name=stored.name, place=stored.place)
     reach = offload if source.blocking else _here
@@ -135,7 +152,8 @@ def _replay(
     told = msgspec.structs.replace(told, tenant_id=batch.spans[0].tenant_id, found=len(batch))
     if sink is None:
         return msgspec.structs.replace(told, left=len(batch), trouble="its sink is taken to be down")
-    sent = _send(batch, sink, offload)
+    sent = _send(batch, sink, claims, offload)
+    told = msgspec.structs.replace(told, in_doubt=sent.in_doubt)
     if not sent.delivered and not sent.rejected:
         return msgspec.structs.replace(told, left=len(batch), trouble=sent.trouble)
     refused = sent.refused()
@@ -169,21 +187,17 @@ def _keep(stored: Stored, rest: Batch | None, reach: Offload) -> None:
             raise
 
 
-def _send(batch: Batch, sink: Sink, offload: Offload) -> _Sent:
+def _send(batch: Batch, sink: Sink, claims: Claims | None, offload: Offload) -> _Sent:
     sent = _Sent()
     for first, one in split(batch, sink.limits):
         if sent.trouble:
             sent.left += range(first, first + len(one.batch))
             continue
         try:
-            sent.add(first, one.batch, _write(one, sink, offload))
+            write = partial(write_one, sink, one, claims)
+            sent.add(first, one.batch, offload(write) if sink.blocking else write())
         except Exception as error:  # noqa: BLE001 - a defect of a sink or of ours: the events stay where they are
             sent.left += range(first, first + len(one.batch))
+            sent.in_doubt += len(one.batch) * isinstance(error, AmbiguousSinkError)
             sent.trouble = str(error) if isinstance(error, CollectorError) else f"{type(error).__name__}: {error}"
     return sent
-
-
-def _write(one: Cut, sink: Sink, offload: Offload) -> Receipt:
-    if not one.fits:
-        return Receipt(0, rejected=((0, Reason.SINK_TOO_LARGE),))
-    return offload(lambda: sink.write(one.batch)) if sink.blocking else sink.write(one.batch)

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from collector.delivery.aside import Claims
-from collector.errors import TransientSinkError
+from collector.delivery.rescue import replay
+from collector.errors import AmbiguousSinkError, TransientSinkError
 from collector.event import Batch
 from collector.outcome import Receipt
-from collector.sinks.base import Limits, at_once
+from collector.sinks.base import Limits, Source, at_once
+from collector.sinks.registry import open_rescue_sink, open_source
 from tests.delivery.test_flusher import World
-from tests.fakes import FakeClock, RecordingSignals, ScriptedSink
+from tests.fakes import FakeClock, RecordingSignals, ScriptedSink, batch
 
 
 class Store(ScriptedSink):
@@ -135,6 +137,36 @@ def test_what_goes_to_a_rescue_sink_that_blocks_is_rescued_whole(
 
     assert large in rescue.lines
     assert 2 == world.total["rescued"]
+
+
+def rescued(place: Path, *lines: bytes) -> Source:
+    """Let a batch lie in a rescue sink, and return its reading side."""
+    sink = open_rescue_sink(f"file:{place}", route="default", writer_id="w1")
+    sink.write(batch(*lines))
+    return open_source(f"file:{place}")
+
+
+def test_what_was_rescued_whole_is_claimed_when_it_is_sent_on(tmp_path: Path, sink: ScriptedSink, store: Store) -> None:
+    """To its own sink it is as large as it was."""
+    large = line("large", 1000)
+    source = rescued(tmp_path, line("a"), large)
+    (one,) = replay(source, "default", sink, claims=Claims(store, offload=at_once))
+
+    assert (2, 2, ()) == (one.found, one.delivered, one.rejected)
+    assert [[large]] == list(store.objects.values())
+    assert "claim" in claim_in(sink, "large")
+
+
+def test_what_was_sent_on_without_an_answer_is_said_to_be_in_doubt(tmp_path: Path, sink: ScriptedSink) -> None:
+    """A replay leaves duplicates as the flusher does, and for the same cause."""
+    source = rescued(tmp_path, b"a", b"b")
+    sink.crash(AmbiguousSinkError("read timeout"))
+    sink.answer(Receipt(1, retryable=(1,), in_doubt=1, trouble="InternalFailure: no message"))
+    first, second = [*replay(source, "default", sink), *replay(source, "default", sink)]
+
+    assert (2, 2) == (first.left, first.in_doubt)
+    assert (1, 1) == (second.left, second.in_doubt)
+    assert "1 of 2 events were not taken: InternalFailure: no message" == second.trouble
 
 
 def test_a_store_that_blocks_is_written_to_off_the_hub(sink: ScriptedSink, store: Store) -> None:

@@ -63,17 +63,22 @@ TENANTS = 3
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault; one that `keeps` has its effect all the same, so that events come again, and one `throttles`."""
+    """
+    A fault; one that `keeps` has its effect all the same, so that events come again.
+
+    One `throttles`; after one that leaves all `in_doubt` nobody could know whether it had its effect.
+    """
 
     fault: Fault
     keeps: bool = False
     throttles: bool = False
+    in_doubt: bool = True
 
 
 TROUBLES = {
-    "the whole call came too fast": Trouble(THROTTLED, throttles=True),
+    "the whole call came too fast": Trouble(THROTTLED, throttles=True, in_doubt=False),
     "it is broken inside": Trouble(BROKEN),
-    "it is down": Trouble(DOWN),
+    "it is down": Trouble(DOWN, in_doubt=False),
     "it hangs": Trouble(Line.HANG, keeps=True),
     "it resets before the body": Trouble(Line.RESET_BEFORE_BODY),
     "it resets after the body": Trouble(Line.RESET_AFTER_BODY),
@@ -83,14 +88,18 @@ TROUBLES = {
     "a 200 of nonsense": Trouble(NO_JSON),
     "a 200 of nonsense after the write": Trouble(Page(200, b"{}", keeps=True), keeps=True),
     "a proxy's page": Trouble(PROXY_PAGE),
-    "it is not allowed": Trouble(Refusal(403, "AccessDeniedException")),
-    "it is not there": Trouble(Refusal(400, "ResourceNotFoundException")),
-    "its key is disabled": Trouble(Refusal(400, "KMSDisabledException")),
+    "it is not allowed": Trouble(Refusal(403, "AccessDeniedException"), in_doubt=False),
+    "it is not there": Trouble(Refusal(400, "ResourceNotFoundException"), in_doubt=False),
+    "its key is disabled": Trouble(Refusal(400, "KMSDisabledException"), in_doubt=False),
 }
 #: What only a call of several records can meet.
 PARTIAL = {
-    "some came too fast": Trouble(Some(Failure("ProvisionedThroughputExceededException"), every(2)), throttles=True),
-    "some are too many for it": Trouble(Some(Failure("ServiceUnavailableException"), every(2)), throttles=True),
+    "some came too fast": Trouble(
+        Some(Failure("ProvisionedThroughputExceededException"), every(2)), throttles=True, in_doubt=False
+    ),
+    "some are too many for it": Trouble(
+        Some(Failure("ServiceUnavailableException"), every(2)), throttles=True, in_doubt=False
+    ),
     "some broke inside": Trouble(Some(Failure("InternalFailure"), every(3))),
     "the answer forgets one": Trouble(TooFew(1), keeps=True),
 }
@@ -187,6 +196,7 @@ def test_whatever_goes_wrong_for_a_while_all_arrives(root: Path, engine: Engine,
         line.account(may_repeat=trouble.keeps and place not in ONCE)
         assert line.signals.named("batch_failed")
         assert trouble.throttles == bool(line.signals.named("batch_throttled"))
+        assert (trouble.in_doubt and place != "s3") == bool(line.signals.named("batch_in_doubt"))
 
 
 @pytest.mark.parametrize("place", PLACES)
