@@ -26,6 +26,7 @@ from collector.sinks.registry import open_sink
 from collector.sinks.sqs import Sqs
 from tests.delivery.test_flusher import World
 from tests.fakes import FakeClock, RecordingSignals, ScriptedSink, batch
+from tests.server import free_ports
 from tests.standins.engine import Engine
 from tests.standins.faults import (
     BROKEN,
@@ -197,6 +198,17 @@ def test_whatever_goes_wrong_for_a_while_all_arrives(root: Path, engine: Engine,
         assert line.signals.named("batch_failed")
         assert trouble.throttles == bool(line.signals.named("batch_throttled"))
         assert (trouble.in_doubt and place != "s3") == bool(line.signals.named("batch_in_doubt"))
+
+
+def test_a_connection_that_never_came_about_leaves_nothing_in_doubt(root: Path, engine: Engine) -> None:
+    """Nothing was sent: an outage of an hour is not an hour of possible duplicates."""
+    (engine.port,) = free_ports(1)
+    with pipeline(root, "kinesis://a", engine) as line:
+        line.put()
+        line.world.tick(16.0)
+
+        assert "Could not connect" in line.signals.named("batch_failed")[0]["error"]
+        assert not line.signals.named("batch_in_doubt")
 
 
 @pytest.mark.parametrize("place", PLACES)
