@@ -116,6 +116,22 @@ def test_without_a_place_what_is_refused_is_counted_and_said_to_be_gone(
     assert 1 == world.total["rejected_by_sink:sink_invalid"]
 
 
+def test_a_place_is_opened_when_it_is_needed_and_let_go_of_at_the_end(places: Places) -> None:
+    """Most workers refuse nothing all their lives; those that do must not leave a client's connections open."""
+    parking = Parking(places.open, offload=at_once)
+    parking.start()
+    assert not places.sinks
+
+    for _ in range(2):
+        parking.keep("default", batch(b"0"), Receipt(0, rejected=((0, Reason.SINK_INVALID),)))
+    parking.close()
+    parking.close()
+    (place,) = places.sinks.values()
+
+    assert 2 == len(place.written)
+    assert 1 == place.closed
+
+
 # -- perhaps ---------------------------------------------------------------------------------------------------
 
 
