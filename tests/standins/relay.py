@@ -28,8 +28,8 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.way = Way.ON
-        #: How many answers there were that did not come back.
-        self.lost = 0
+        #: How many answers there were that did not come back, and how many bytes to which nothing happened.
+        self.lost = self.swallowed = 0
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
 
@@ -48,13 +48,13 @@ class Relay:
 
     @contextmanager
     def goes(self, way: Way) -> Iterator[None]:
-        """Let all go another way for a while; connections that stand are cut, before and after."""
-        self.way = way
+        """Let all go another way for a while, and then the former; connections that stand are cut, before and after."""
+        before, self.way = self.way, way
         self.cut()
         try:
             yield
         finally:
-            self.way = Way.ON
+            self.way = before
             self.cut()
 
     def cut(self) -> None:
@@ -85,7 +85,9 @@ class Relay:
     def _hand_on(self, near: socket.socket, far: socket.socket) -> None:
         with suppress(OSError):
             while data := near.recv(65536):
-                if self.way is not Way.SILENT:
+                if self.way is Way.SILENT:
+                    self.swallowed += len(data)
+                else:
                     far.sendall(data)
         self._end(near, far)
 
