@@ -2,7 +2,7 @@
 The sinks that the contract suite runs over, each before a destination of its own.
 
 A new sink adds a `Case` to `CASES`: how to make it, how to read back what its destination holds, and how to make that
-refuse.
+refuse. Those before servers that need more than Python packages are run by tests/system/test_sinks.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from collector.sinks.registry import open_sink
 from collector.sinks.stdout import StdoutSink
 from tests.fakes import ScriptedSink
 from tests.standins.engine import Engine
+from tests.standins.kinesalite import Kinesalite
 from tests.standins.moto import Moto, moto
 from tests.standins.relay import Relay, Way
 from tests.standins.sdk import ENVIRON
@@ -125,13 +126,18 @@ def s3_case(_: Path, options: str = "") -> Iterator[Case]:
 
 
 def kinesis_case(_: Path) -> Iterator[Case]:
+    yield from stream_case(started_moto())
+
+
+def stream_case(running: Moto | Kinesalite, options: str = "") -> Iterator[Case]:
+    """Before a Kinesis stream, whoever stands for AWS there."""
     # Of several shards nobody can tell which record came first.
-    stream = started_moto().stream(shards=1)
+    stream = running.stream(shards=1)
 
     def read_back() -> list[bytes]:
         return [line for record in stream.records() for line in record.data.split(b"\n")]
 
-    yield from moto_case(f"kinesis://{stream.name}", read_back)
+    yield from relayed_case(running.port, f"kinesis://{stream.name}", read_back, options=options)
 
 
 def firehose_case(_: Path) -> Iterator[Case]:
@@ -140,7 +146,7 @@ def firehose_case(_: Path) -> Iterator[Case]:
     def read_back() -> list[bytes]:
         return [line for found in delivery.objects() for line in found.split(b"\n")[:-1]]
 
-    yield from moto_case(f"firehose://{delivery.name}", read_back)
+    yield from relayed_case(started_moto().port, f"firehose://{delivery.name}", read_back)
 
 
 def sqs_case(_: Path, *, fifo: bool = False) -> Iterator[Case]:
@@ -149,18 +155,21 @@ def sqs_case(_: Path, *, fifo: bool = False) -> Iterator[Case]:
     def read_back() -> list[bytes]:
         return [line for message in queue.messages() for line in message.body.encode().split(b"\n")]
 
-    yield from moto_case(f"sqs://{queue.name}", read_back, repeats_replace=fifo, is_text=True)
+    port = started_moto().port
+    yield from relayed_case(port, f"sqs://{queue.name}", read_back, repeats_replace=fifo, is_text=True)
 
 
-def moto_case(
+def relayed_case(
+    port: int,
     place: str,
     read_back: Callable[[], list[bytes]],
     *,
+    options: str = "",
     repeats_replace: bool = False,
     is_text: bool = False,
 ) -> Iterator[Case]:
-    with Relay(started_moto().port) as relay, sdk_environment():
-        sink = open_sink(f"{place}?endpoint=http://127.0.0.1:{relay.port}", writer_id="w1")
+    with Relay(port) as relay, sdk_environment():
+        sink = open_sink(f"{place}?endpoint=http://127.0.0.1:{relay.port}{options}", writer_id="w1")
         yield Case(sink, read_back, lambda: relay.goes(Way.REFUSED), repeats_replace, is_text)
 
 

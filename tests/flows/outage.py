@@ -60,7 +60,8 @@ def unpacked(frame: bytes) -> list[bytes]:
     return zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False).splitlines()
 
 
-def _through(relay: Relay, url: str, lines: Callable[[], list[bytes]]) -> Place:
+def through(relay: Relay, url: str, lines: Callable[[], list[bytes]]) -> Place:
+    """Give a place that is reached through a relay."""
     refused = Fault(partial(relay.goes, Way.REFUSED), bool)
     silent = Fault(partial(relay.goes, Way.SILENT), lambda _: relay.swallowed > 0)
     lost = Fault(partial(relay.goes, Way.REPLY_LOST), lambda _: relay.lost > 0)
@@ -96,10 +97,10 @@ def places(folder: Path, weed: Seaweed) -> Iterator[dict[str, Place]]:
             return [line for payload in found for line in payload.splitlines()]
 
         found = {
-            service: _through(stack.enter_context(Relay(engine.port)), f"{service}://a", partial(taken, service))
+            service: through(stack.enter_context(Relay(engine.port)), f"{service}://a", partial(taken, service))
             for service in STREAMS
         }
-        found["s3"] = _through(
+        found["s3"] = through(
             stack.enter_context(Relay(weed.port)),
             f"s3://{bucket.name}/events",
             lambda: [line for frame in bucket.objects().values() for line in unpacked(frame)],

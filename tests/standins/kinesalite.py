@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,12 +40,22 @@ def missing() -> str:
 class Kinesalite:
     """One that runs; `port` is where it speaks Kinesis."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
         self.port = port
+        self._process = process
 
     def stream(self, shards: int = 2) -> Stream:
         """Make a new stream."""
         return Stream.make(client("kinesis", self.port), shards)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it stand still for a while; what came meanwhile it does afterwards, for whoever waits no more."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
@@ -59,7 +70,7 @@ def kinesalite(folder: Path) -> Iterator[Kinesalite]:
             ["node", "--eval", _PROGRAM, str(port)], stdout=out, stderr=out, cwd=_HOME, env=environment
         )
     try:
-        made = Kinesalite(port)
+        made = Kinesalite(port, process)
         wait_for(lambda: _answers(made, process, log), "kinesalite to list its streams", _PATIENCE_S)
         yield made
     finally:
