@@ -88,7 +88,8 @@ def test_events_come_by_hour_from_the_very_microsecond_on_wherever_they_lie(tmp_
     """Whoever says a time means the events, and not the objects that happen to hold them."""
     place = f"file:{tmp_path}/data?fsync=0{options}"
     times = {"old": -26 * HOUR_US, "before": -1, "at": 0, "next": HOUR_US, "day": 25 * HOUR_US}
-    put(place, *(made(ident, NOW_US + shift, who) for ident, shift in times.items() for who in ("dev",)))
+    times["year"] = HOUR_US - 365 * 24 * HOUR_US
+    put(place, *(made(ident, NOW_US + shift) for ident, shift in times.items()))
     put(place, made("others", NOW_US + HOUR_US, "zeta"))
 
     assert ["at", "next", "others", "day"] == idents(look(place, "--since", since(NOW_US)).stdout)
@@ -355,13 +356,19 @@ def test_objects_of_one_instant_are_forgotten_together() -> None:
 # -- as a program ------------------------------------------------------------------------------------------
 
 
+def environ() -> dict[str, str]:
+    """Leave out what makes Python's standard output another than it is for most."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return inherited | {"PYTHONPATH": str(ROOT)}
+
+
 class Program:
     """`collector tail`, as it runs in a terminal or before a pipe. A context manager."""
 
     def __init__(self, *arguments: str, **variables: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "collector", "tail", *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ() | variables,
         )  # fmt: skip
         self._threads = ThreadPoolExecutor()
 
@@ -439,6 +446,20 @@ def test_a_pipe_that_is_closed_in_the_middle_ends_it_quietly(place: str) -> None
     with Program(place, "--since", "3000d") as shown:
         assert ["x" * 500] == shown.next(1)
         assert (0, b"", b"") == shown.read_no_more()
+
+
+def test_a_pipe_that_nobody_reads_ends_it_quietly(place: str) -> None:
+    """What it could not write it must not try again when it ends, and complain."""
+    put(place, made("a", parse_since("0s", now_us=0)))
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "collector", "tail", place, "--since", "3000d", "--no-follow"],
+        stdout=writing, stderr=subprocess.PIPE, env=environ(), check=False,
+    )  # fmt: skip
+    os.close(writing)
+
+    assert (0, b"") == (ended.returncode, ended.stderr)
 
 
 # -- of a bucket -------------------------------------------------------------------------------------------

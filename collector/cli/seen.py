@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collector.sinks.reading import Object
 
-#: How many objects are remembered: some 30 MB (measured). The oldest of the fullest hour go first.
+#: How many objects are remembered: some 25 MB (measured). The oldest of the fullest hour go first.
 MOST = 100_000
 
 

@@ -115,7 +115,7 @@ def run(shown: Tail, clock: Clock, *, follow: bool, wait: Callable[[float], bool
             missing_from, late_at = min(missing_from, this - _LATE_HOURS), started + _LATE_EVERY_S
         try:
             # The clock of whoever named the objects may be ahead of this one.
-            shown.look(range(max(since_hour, min(missing_from, this - 1)), this + 2))
+            shown.look(range(max(since_hour, missing_from), this + 2))
         except SinkError as error:
             if not shown.has_looked:
                 raise

@@ -33,8 +33,8 @@ class LocalDelivered:
     def files(self, place: str) -> Iterator[tuple[str, int]]:
         """Name the objects in a directory, each with the time at which it came to have its name."""
         for entry in self._entries(place):
-            # What begins with a dot is not whole yet, or never will be.
-            if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
+            # What is not whole yet has another end.
+            if entry.name.endswith(SUFFIX):
                 try:
                     stat = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
