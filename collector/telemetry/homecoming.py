@@ -152,7 +152,12 @@ class Homecoming:
         raise FileNotFoundError(path)
 
     def _size(self) -> int:
-        return sum(entry.stat().st_size for entry in os.scandir(self._folder))
+        size = 0
+        for path in self._folder.iterdir():
+            # Another may remove it meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                size += path.stat().st_size
+        return size
 
     def _make_room(self) -> None:
         """Let the notes on the oldest owners go, when there is not half of the room for those on another."""

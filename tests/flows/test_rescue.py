@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 import tempfile
+import threading
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -81,7 +84,8 @@ class Rescue(RuleBasedStateMachine):
             rescue_after_s=5.0,
         )
         self.spool.start()
-        self.flusher._wake.wait = self.wait  # type: ignore[method-assign]
+        wake = SimpleNamespace(wait=self.wait, set=lambda: None, clear=lambda: None)
+        self.flusher._wake = cast("threading.Event", wake)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Let time pass; nobody waits but a drain."""
