@@ -12,7 +12,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,12 @@ class Bucket:
         self.name = name
 
     def objects(self) -> dict[str, bytes]:
-        """Read every object, by its key."""
+        """Read every object, by its key, but for those that are removed meanwhile."""
         found: dict[str, bytes] = {}
         for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name):
             for row in page.get("Contents", ()):
-                found[row["Key"]] = self._client.get_object(Bucket=self.name, Key=row["Key"])["Body"].read()
+                with suppress(self._client.exceptions.NoSuchKey):
+                    found[row["Key"]] = self._client.get_object(Bucket=self.name, Key=row["Key"])["Body"].read()
         return found
 
     def head(self, key: str) -> dict[str, Any]:
