@@ -20,6 +20,7 @@ from http import HTTPStatus
 from http.client import HTTPMessage, parse_headers
 from io import BufferedReader
 
+from tests.standins import reads
 from tests.standins.faults import Failure, Fault, Line, Page, Refusal, Some, TooFew
 from tests.standins.services import MIB, S3, Call, Firehose, Kinesis, Refused, Reply, Request, Service
 from tests.standins.sqs import Sqs
@@ -27,6 +28,7 @@ from tests.standins.sqs import Sqs
 #: What a client asks for, by `X-Amz-Target`, and the operation that it is.
 _TARGETS = {
     "Kinesis_20131202.PutRecords": "PutRecords",
+    **{f"Kinesis_20131202.{operation}": operation for operation in reads.OPERATIONS},
     "Firehose_20150804.PutRecordBatch": "PutRecordBatch",
     "AmazonSQS.SendMessageBatch": "SendMessageBatch",
     "AmazonSQS.GetQueueUrl": "GetQueueUrl",
@@ -62,13 +64,13 @@ class Engine:
         self._latency_s = latency_s
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = int(self._listener.getsockname()[1])
+        #: All that was kept, in its order.
+        self.taken: list[Taken] = []
         sqs = Sqs(self.port)
         self._services: dict[str, Service] = {
             "PutRecords": Kinesis(record_bytes), "PutRecordBatch": Firehose(), "PutObject": S3(),
-            "SendMessageBatch": sqs, "GetQueueUrl": sqs,
+            "SendMessageBatch": sqs, "GetQueueUrl": sqs, **dict.fromkeys(reads.OPERATIONS, reads.Reads(self.taken)),
         }  # fmt: skip
-        #: All that was kept, in its order.
-        self.taken: list[Taken] = []
         #: How many calls there were of each operation, and of each access key.
         self.calls: Counter[str] = Counter()
         self.signed: Counter[str] = Counter()
@@ -226,7 +228,9 @@ class Engine:
     def _work(self, request: Request, operation: str, faults: list[Fault], number: int) -> Reply:
         service = self._services.get(operation)
         if service is None:
-            return Kinesis(0).refuse(Refused(400, "UnknownOperationException", operation))
+            told = next((fault for fault in faults if isinstance(fault, Refusal)), None)
+            refused = Refused(told.status, told.code, told.message) if told else None
+            return Kinesis(0).refuse(refused or Refused(400, "UnknownOperationException", operation))
         pages = [fault for fault in faults if isinstance(fault, Page)]
         missing = sum(fault.missing for fault in faults if isinstance(fault, TooFew))
         try:

@@ -22,6 +22,8 @@ from tests.standins.sdk import ACCESS_KEY, ENVIRON, SECRET_KEY, client
 __all__ = ["ENVIRON", "Bucket", "Seaweed", "seaweed"]
 
 _PATIENCE_S = 30.0
+#: The key of somebody who may do nothing, unless a bucket allows it.
+STRANGER = "AKIDSTRANGER"
 
 
 class Seaweed:
@@ -59,9 +61,24 @@ class Bucket:
         told: dict[str, Any] = self._client.head_object(Bucket=self.name, Key=key)
         return told
 
+    def allow(self, *actions: str) -> None:
+        """Let everybody do this to its objects, also who may do nothing elsewhere."""
+        allowed = {"Effect": "Allow", "Principal": "*", "Action": actions, "Resource": f"arn:aws:s3:::{self.name}/*"}
+        policy = {"Version": "2012-10-17", "Statement": [allowed]}
+        self._client.put_bucket_policy(Bucket=self.name, Policy=json.dumps(policy))
+
+    def keep_versions(self) -> None:
+        """Keep what is written over or deleted, from now on."""
+        self._client.put_bucket_versioning(Bucket=self.name, VersioningConfiguration={"Status": "Enabled"})
+
     def unfinished(self) -> list[str]:
         """List the keys of uploads in parts that were begun, and neither completed nor given up."""
         return [row["Key"] for row in self._client.list_multipart_uploads(Bucket=self.name).get("Uploads", ())]
+
+
+def _identity(access_key: str, *actions: str) -> dict[str, Any]:
+    credentials = [{"accessKey": access_key, "secretKey": SECRET_KEY}]
+    return {"name": access_key, "credentials": credentials, "actions": actions}
 
 
 @contextmanager
@@ -70,9 +87,8 @@ def seaweed() -> Iterator[Seaweed]:
     with tempfile.TemporaryDirectory(prefix="collector-seaweed-", dir=SHM) as name:
         folder = Path(name)
         ports = free_ports(8)
-        identity = {"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}
         (folder / "s3.json").write_text(
-            json.dumps({"identities": [{"name": "test", "credentials": [identity], "actions": ["Admin"]}]})
+            json.dumps({"identities": [_identity(ACCESS_KEY, "Admin"), _identity(STRANGER)]})
         )
         (folder / "data").mkdir()
         command = [

@@ -118,7 +118,7 @@ def write_json(status: int, told: object, headers: dict[str, str] | None = None,
     )
 
 
-class _Streams:
+class Streams:
     """What Kinesis and Firehose have in common."""
 
     expired = (400, "ExpiredTokenException")
@@ -133,7 +133,7 @@ class _Streams:
         return write_json(refused.status, {"__type": refused.code, "message": refused.message})
 
 
-class Kinesis(_Streams):
+class Kinesis(Streams):
     """`PutRecords`, to a stream whose records may have so many bytes with their keys."""
 
     name = "kinesis"
@@ -169,7 +169,7 @@ class Kinesis(_Streams):
         return write_json(200, {"FailedRecordCount": failed, "Records": rows, "EncryptionType": "NONE"})
 
 
-class Firehose(_Streams):
+class Firehose(Streams):
     """`PutRecordBatch`."""
 
     name = "firehose"
