@@ -25,11 +25,11 @@ _CONNECT_S, _READ_S = 3.0, 6.0
 #: How many connections a client keeps: at least as many as batches are under way. More wait for each other.
 _CONNECTIONS = 32
 
+#: What AWS says to whoever may not do what is asked.
+DENIED = frozenset({"403", "AccessDenied", "AccessDeniedException", "AllAccessDisabled", "KMSAccessDeniedException"})
 #: What can be done about a refusal, by AWS's code for it.
 _ADVICE = {
-    "AccessDenied": "let Collector's role do that there",
-    "AccessDeniedException": "let Collector's role do that there",
-    "AllAccessDisabled": "let Collector's role do that there",
+    **dict.fromkeys(DENIED, "let Collector's role do that there"),
     "InvalidSignatureException": "the secret does not belong to the key, or this machine's clock is wrong",
     "LimitExceededException": "AWS asks for a slower pace, and the batch waits",
     "ProvisionedThroughputExceededException": "the stream has too few shards for this; the batch waits",

@@ -12,6 +12,7 @@ import click
 
 from collector.cli.credentials import look
 from collector.cli.loading import load_or_exit, notes
+from collector.cli.probe import PROBE_TENANT, probe
 from collector.cli.screen import fail, few, print_table, readable, size
 from collector.settings import (
     dedupe_budget,
@@ -29,8 +30,22 @@ _KEY_BYTES = 24
 
 
 @click.command()
-def check() -> None:
-    """Check all settings and show what they come to. Ends with 1 if anything is wrong."""
+@click.option("--sink", "url", metavar="URL", help="Probe this sink instead, and look at no settings.")
+@click.option("--route", metavar="NAME", help="Probe the sink of this route of the settings instead.")
+@click.option("--tenant", metavar="T", help=f"Whose the event of a probe is.  [default: {PROBE_TENANT}]")
+def check(url: str | None, route: str | None, tenant: str | None) -> None:
+    """
+    Check all settings and show what they come to. Ends with 1 if anything is wrong.
+
+    With --sink or --route: write one event to a sink, read it back, and take it away again. That leaves nothing in
+    file:, and nothing in s3: if the role may delete there. In a stream or a queue the event STAYS, and whoever reads
+    there gets it: consumers may skip its tenant. It is not read back from Firehose, which hands nothing out, nor from
+    SQS, where that would hide others' messages. What the role need not be allowed to do is told, and is no failure.
+    """
+    if url is not None or route is not None:
+        probe(url, route, tenant or PROBE_TENANT)
+    if tenant is not None:
+        fail(["--tenant goes with --sink or --route"])
     settings, sources = load_or_exit()
     shown = {name: value for name, value in settings.shown().items() if name not in {"routes", "tenants"}}
     rows = [(name, readable(name, value), sources.get(name, "default")) for name, value in shown.items()]

@@ -10,6 +10,7 @@ from collector import aws
 from collector.errors import SinkError
 from collector.settings import Settings
 from collector.sinks.aws_url import AwsOptions, tags_of
+from collector.sinks.probing import Result, Told
 from collector.sinks.registry import aws_options
 
 #: What the ECS agent tells a container, whose task has a role.
@@ -46,14 +47,36 @@ def look(settings: Settings, environ: Mapping[str, str]) -> tuple[list[tuple[str
         notes.append(f"the credentials of the provider {found.provider!r} end by themselves, and nobody renews them")
     if not found.account:
         notes.append(f"whose the credentials are could not be asked: {found.why}")
-    lifetime = "temporary" if found.temporary else "for ever"
     rows = [
         ("credentials from", found.provider),
-        ("they are", f"{lifetime}{', and renewed' if found.renewed else ''}"),
+        ("they are", _lifetime(found)),
         ("account", found.account or "not told"),
     ]
     roles, refused = _roles(wanted)
     return rows + roles, problems, notes + refused
+
+
+def told_of(options: AwsOptions | None) -> Told:
+    """Tell of the credentials that a sink acts with; of none for one that is not AWS's. Raises `SinkError`."""
+    if options is None:
+        return Told(Result.SKIPPED, "it needs none")
+    found = aws.find(region=options.region)
+    if found is None:
+        return Told(Result.FAILED, "boto3's default chain finds no credentials here")
+    account, why, acts = found.account, found.why, ""
+    if options.assume_role:
+        account, why = aws.whose(region=options.region, role=options.assume_role, tags=tags_of(options))
+        if not account:
+            return Told(Result.FAILED, f"they are from {found.provider}, and can't take on the role: {why}")
+        acts = f", which take on {options.assume_role}"
+    came = f"from {found.provider}, {_lifetime(found)}{acts}"
+    if not account:
+        return Told(Result.UNTOLD, f"{came}; whose they are could not be asked: {why}")
+    return Told(Result.OK, f"{came}; account {account}")
+
+
+def _lifetime(found: aws.Found) -> str:
+    return f"{'temporary' if found.temporary else 'for ever'}{', and renewed' if found.renewed else ''}"
 
 
 def _roles(wanted: Mapping[str, AwsOptions]) -> tuple[list[tuple[str, str]], list[str]]:

@@ -35,6 +35,14 @@ def load_or_exit() -> tuple[Settings, dict[str, str]]:
         fail(error.problems)
 
 
+def sink_of(route: str) -> str:
+    """Return the URL of the sink that a route of the settings has; raises `ValueError` for a route they do not name."""
+    settings, _ = load_or_exit()
+    if route not in settings.routes:
+        raise ValueError(f"there is no route {route!r}; the routes are {', '.join(settings.routes)}")
+    return settings.routes[route]
+
+
 def _machine_problems(settings: Settings, name_of: Callable[[str], str]) -> list[str]:
     """Say what only this machine and the sinks themselves can tell."""
     problems = []

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import click
 import msgspec
 
-from collector.cli.loading import load_or_exit
+from collector.cli.loading import sink_of
 from collector.cli.screen import fail
 from collector.cli.seen import Seen
 from collector.clock import Clock, SystemClock
@@ -68,7 +68,7 @@ def tail(url: str | None, route: str | None, tenant: str | None, since: str, fol
         fail(["a URL and a route are two places; name one of them"])
     try:
         since_us = parse_since(since, now_us=clock.now_us())
-        delivered, template = open_delivered(url or _sink_of(route))
+        delivered, template = open_delivered(url or sink_of(route or "default"))
     except ValueError as error:
         fail([str(error)])
     out = sys.stdout.buffer
@@ -126,14 +126,6 @@ def run(shown: Tail, clock: Clock, *, follow: bool, wait: Callable[[float], bool
             shown.told = ""
         if shown.is_enough or not follow or wait(max(_LOOK_S, clock.monotonic() - started)):
             return
-
-
-def _sink_of(route: str | None) -> str:
-    settings, _ = load_or_exit()
-    name = route or "default"
-    if name not in settings.routes:
-        raise ValueError(f"there is no route {name!r}; the routes are {', '.join(settings.routes)}")
-    return settings.routes[name]
 
 
 def _reader_leaves(timeout_s: float) -> bool:

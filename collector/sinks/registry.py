@@ -7,15 +7,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collector.clock import Clock, SystemClock
+from collector.event import Batch
 from collector.outcome import Reason
 from collector.sinks import (
     aws_url,
     firehose,
+    firehose_probe,
     kinesis,
+    kinesis_probe,
     local,
+    local_probe,
     local_reading,
     local_source,
     s3,
+    s3_probe,
     s3_reading,
     s3_source,
     sqs,
@@ -24,6 +29,7 @@ from collector.sinks import (
 )
 from collector.sinks.base import ObjectSink, Offload, Sink, Source, at_once
 from collector.sinks.objects import template_of
+from collector.sinks.probing import Probe, Unread
 from collector.sinks.reading import Delivered
 from collector.sinks.stored import parked
 
@@ -50,6 +56,16 @@ SOURCES: dict[str, Callable[[url.SinkUrl, Clock, Offload], Source]] = {
 DELIVERED: dict[str, Callable[[url.SinkUrl], Delivered]] = {
     "file": local_reading.from_url,
     "s3": s3_reading.from_url,
+}
+
+#: What a probe can see of a batch, and may do to it.
+PROBES: dict[str, Callable[[url.SinkUrl, Batch], Probe]] = {
+    "file": local_probe.probe,
+    "stdout": stdout.probe,
+    "s3": s3_probe.probe,
+    "kinesis": kinesis_probe.probe,
+    "firehose": firehose_probe.probe,
+    "sqs": sqs.probe,
 }
 
 SCHEMES: tuple[str, ...] = tuple(SINKS)
@@ -128,6 +144,15 @@ def open_delivered(text: str) -> tuple[Delivered, str]:
         which = " and ".join(f"{scheme}:" for scheme in DELIVERED)
         raise ValueError(f"{text!r} holds no objects that could be looked into; what can be is {which}")
     return make(parsed), template_of(parsed)
+
+
+def open_probe(text: str, batch: Batch) -> Probe:
+    """Make what looks for a batch in the place of a sink whose URL is in order. It looks at nothing yet."""
+    parsed = url.parse(text)
+    make = PROBES.get(parsed.scheme)
+    if make is None:
+        return Unread(f"Collector reads nothing back from {parsed.scheme}:", stays="it stays there")
+    return make(parsed, batch)
 
 
 def aws_options(text: str) -> aws_url.AwsOptions | None:

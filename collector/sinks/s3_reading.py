@@ -15,8 +15,6 @@ from collector.sinks.s3 import read_place
 from collector.sinks.stored import MOST_FRAME_BYTES
 from collector.sinks.url import SinkUrl
 
-_DENIED = frozenset({"AccessDenied", "AllAccessDisabled", "403"})
-
 
 def from_url(url: SinkUrl) -> S3Delivered:
     """Make it of a sink's URL; raises `ValueError`."""
@@ -69,7 +67,7 @@ def _denied() -> Iterator[None]:
     try:
         yield
     except TransientSinkError as error:
-        if error.code not in _DENIED:
+        if error.code not in aws.DENIED:
             raise
         raise SinkError(
             f"{error}. To read back takes s3:ListBucket on the bucket and s3:GetObject on its objects"

@@ -21,8 +21,10 @@ import msgspec
 from collector import aws
 from collector.clock import Clock
 from collector.errors import TransientSinkError
+from collector.event import Batch
 from collector.sinks.aws_url import AwsOptions, connector, read_aws_options
 from collector.sinks.base import Offload
+from collector.sinks.probing import Unread
 from collector.sinks.record_sink import RecordSink
 from collector.sinks.records import CALL_BYTES, Fate, Record, Refusal, name_of
 from collector.sinks.url import SinkUrl
@@ -58,6 +60,15 @@ def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> Re
         Sqs(name_of(url, _QUEUE, "queue"), account=options.account),
         connect=connector("sqs", url, options, writer_id=writer_id),
         join_bytes=options.aggregate_kib * KIB,
+    )
+
+
+def probe(url: SinkUrl, batch: Batch) -> Unread:  # noqa: ARG001 - every probe is made so
+    """Look for nothing: who receives takes, and SQS chooses what."""
+    return Unread(
+        "to receive it would hide messages from the queue's consumers for a time, and count towards its dead-letter "
+        "queue",
+        stays="it stays in the queue until a consumer takes it",
     )
 
 
