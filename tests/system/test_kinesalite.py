@@ -8,8 +8,16 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from collector.sinks.kinesis import Kinesis
+from collector.sinks.kinesis_probe import KinesisProbe
+from collector.sinks.probing import Result
+from collector.sinks.record_sink import RecordSink
+from collector.sinks.records import records_of
+from tests.fakes import batch
+from tests.server import wait_for
 from tests.standins.kinesalite import Kinesalite, kinesalite, missing
 from tests.standins.sdk import client
+from tests.standins.services import MIB
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -46,6 +54,30 @@ def test_a_call_over_a_limit_is_refused(aws: Kinesalite) -> None:
         )
 
     assert [] == stream.records()
+
+
+def test_a_probe_finds_its_record_in_the_open_shards_of_a_stream_that_was_split(aws: Kinesalite) -> None:
+    """A shard that was split is told of as before, and moto sends records to it, which no Kinesis does."""
+    stream, boto = aws.stream(shards=2), client("kinesis", aws.port)
+    old = boto.list_shards(StreamName=stream.name)["Shards"][0]
+    middle = sum(map(int, old["HashKeyRange"].values())) // 2
+    boto.split_shard(StreamName=stream.name, ShardToSplit=old["ShardId"], NewStartingHashKey=str(middle))
+    wait_for(lambda: "ACTIVE" == stream.state(), "the shard to be split")
+    rests: list[float] = []
+    sink = RecordSink(Kinesis(stream.name, record_bytes=MIB), connect=lambda: boto, join_bytes=0)
+    for number in range(16):
+        one = batch(b'{"id":"%d"}' % number)
+        (record,) = records_of(one, 0)
+        looker = KinesisProbe(stream.name, record, connect=lambda: client("kinesis", aws.port), rest=rests.append)
+        looker.mark()
+        sink.write(one)
+        assert Result.OK is looker.read_back().result
+        looker.close()
+    found = {record.shard_id for record in stream.records()}
+
+    assert [] == rests
+    assert 3 == len(found)
+    assert old["ShardId"] not in found
 
 
 def test_it_listens_on_loopback_alone(aws: Kinesalite) -> None:
