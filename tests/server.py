@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,6 +29,9 @@ SHM = Path("/dev/shm")
 #: What `make run` starts, after the interpreter.
 SERVE = ("-m", "collector", "serve")
 
+#: Not the tests' own chance, which a seed repeats in each process.
+_CHANCE = random.SystemRandom()
+
 T = TypeVar("T")
 
 
@@ -41,8 +45,16 @@ def wait_for(condition: Callable[[], T | None], what: str, patience_s: float = P
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nobody listens on."""
-    links = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """
+    Return ports of loopback that nobody listens on, and that no connection to somewhere else is given meanwhile.
+
+    Whoever asks at the same time draws others, as a rule.
+    """
+    ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    links: list[socket.socket] = []
+    while len(links) < count:
+        with contextlib.suppress(OSError):
+            links.append(socket.create_server(("127.0.0.1", _CHANCE.randrange(ephemeral - 16_000, ephemeral))))
     ports = [int(link.getsockname()[1]) for link in links]
     for link in links:
         link.close()

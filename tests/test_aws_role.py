@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from collector import cli, role_session
+from collector import cli
+from collector.aws import role_session
+from collector.aws.role_session import ASK_AGAIN_S, RENEW_AGAIN_S, RoleSession
 from collector.errors import TransientSinkError
-from collector.role_session import ASK_AGAIN_S, RENEW_AGAIN_S, RoleSession
 from collector.sinks.base import Sink
 from collector.sinks.registry import open_sink
 from tests.fakes import FakeClock, batch

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from collector import aws
+from collector.aws.words import DENIED
 from collector.cli.credentials import told_of
 from collector.cli.loading import sink_of
 from collector.cli.screen import fail, print_table
@@ -134,7 +134,7 @@ class _Probed:
         except TransientSinkError as error:
             # The s3: sink tells nobody of doubt, for there a repeat is no second object.
             in_doubt = isinstance(error, AmbiguousSinkError) or isinstance(error.__cause__, AmbiguousSinkError)
-            more = self._of_another_tenant() if error.code in aws.DENIED else self._in_doubt() if in_doubt else ""
+            more = self._of_another_tenant() if error.code in DENIED else self._in_doubt() if in_doubt else ""
             return Told(Result.FAILED, str(error).removesuffix(_WAITS) + more)
         if receipt.delivered != 1:
             more = self._in_doubt() if receipt.in_doubt else ""
@@ -148,7 +148,7 @@ class _Probed:
                 raise self._unmarked
             return self._probe.read_back()
         except TransientSinkError as error:
-            if error.code not in aws.DENIED:
+            if error.code not in DENIED:
                 raise
             return Told(Result.UNTOLD, "the role may not read there, and need not")
 

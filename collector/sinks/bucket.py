@@ -25,26 +25,15 @@ class Bucket:
 
     def __init__(self, name: str, connect: Callable[[], aws.Client]) -> None:
         self.name = name
-        self._connect = connect
-        self._client: aws.Client | None = None
+        self._link = aws.Link(connect)
 
     def client(self) -> aws.Client:
         """Return the client, made if need be; raises `SinkError` when that can't be done."""
-        return self._client or self._take(self._connect())
-
-    def _take(self, client: aws.Client) -> aws.Client:
-        # Who looks for credentials waits for others, and another may have found them meanwhile.
-        if self._client is not None:
-            client.close()
-            return self._client
-        self._client = client
-        return client
+        return self._link.client()
 
     def close(self) -> None:
         """Let the client go, with its connections; safe to call twice."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._link.close()
 
     def pages(self, prefix: str, **arguments: object) -> Iterator[dict[str, Any]]:
         """List what there is below a prefix, a page when it is asked for; raises `TransientSinkError`."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from collector import aws
+from collector.aws.words import DENIED
 from collector.errors import SinkError, TransientSinkError
 from collector.event import Batch
 from collector.sinks.aws_url import common_options, connector
@@ -53,7 +54,7 @@ class FirehoseProbe:
         try:
             told = self._describe()
         except SinkError as error:
-            if isinstance(error, TransientSinkError) and error.code in aws.DENIED:
+            if isinstance(error, TransientSinkError) and error.code in DENIED:
                 return "where it delivers the role may not ask, and need not"
             return f"where it delivers could not be asked: {error}"
         places = [_place_of(one) for one in told.get("DeliveryStreamDescription", {}).get("Destinations", ())]

@@ -49,19 +49,18 @@ class RecordSink:
     def __init__(self, destination: Destination, *, connect: Callable[[], aws.Client], join_bytes: int) -> None:
         self.limits = limits_of(destination.max_event_bytes)
         self._destination = destination
-        self._connect = connect
+        self._link = aws.Link(connect)
         self._join_bytes = join_bytes
-        self._client: aws.Client | None = None
 
     def start(self) -> None:
         """Make the client; raises `SinkError` when that can't be done. It asks the destination for nothing."""
-        self._ready()
+        self._link.client()
 
     def write(self, batch: Batch) -> Receipt:
         """
         Send the batch, call by call; raises `TransientSinkError` when none of it was taken and all of it may be later.
         """
-        client = self._ready()
+        client = self._link.client()
         account = _Account(len(batch))
         calls = deque(self._calls(records_of(batch, self._join_bytes)))
         while calls:
@@ -84,9 +83,7 @@ class RecordSink:
 
     def close(self) -> None:
         """Let the client go, with its connections; safe to call twice and before `start`."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._link.close()
 
     def _calls(self, records: Sequence[Record]) -> Iterator[list[Record]]:
         """Gather records into calls."""
@@ -101,20 +98,6 @@ class RecordSink:
             size += record.size
         if call:
             yield call
-
-    def _ready(self) -> aws.Client:
-        client = self._client
-        if client is None:
-            client = self._connect()
-            self._take(client)
-        return client
-
-    def _take(self, client: aws.Client) -> None:
-        # Who looks for credentials waits for others, and another write may have found them meanwhile.
-        if self._client is None:
-            self._client = client
-        else:
-            client.close()
 
 
 class _Account:

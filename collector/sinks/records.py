@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from collector import aws
+from collector.aws.words import THROTTLES
 from collector.event import Batch
 from collector.sinks.url import SinkUrl
 
@@ -103,7 +104,7 @@ def refusal_of(code: str, message: str) -> Refusal:
     """Read what a stream says of a record: what it names no passing cause for, it will never take."""
     if code == "InternalFailure":
         return Refusal(Fate.IN_DOUBT, code, message)
-    return Refusal(Fate.SLOWER if code in aws.THROTTLES else Fate.NEVER, code, message)
+    return Refusal(Fate.SLOWER if code in THROTTLES else Fate.NEVER, code, message)
 
 
 def fates_of(rows: Sequence[Mapping[str, str]]) -> list[Refusal | None]:

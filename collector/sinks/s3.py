@@ -116,22 +116,13 @@ class S3Sink:
         self._below = f"{prefix}/" if prefix else ""
         self._by: By = by
         self._key = key
-        self._connect = connect
+        self._link = aws.Link(connect)
         self._offload = offload
         self._packer = Packer(level)
-        self._client: aws.Client | None = None
 
     def start(self) -> None:
         """Make the client; raises `SinkError` when that can't be done. It asks the bucket for nothing."""
-        if self._client is None:
-            self._take(self._connect())
-
-    def _take(self, client: aws.Client) -> None:
-        # Who looks for credentials waits for others, and another write may have found them meanwhile.
-        if self._client is None:
-            self._client = client
-        else:
-            client.close()
+        self._link.client()
 
     def write(self, batch: Batch) -> Receipt:
         """
@@ -141,8 +132,6 @@ class S3Sink:
         """
         if not len(batch):
             return Receipt(delivered=0)
-        # Here, too, for a start may have failed, and what it missed may be there by now.
-        self.start()
         key = self._key_of(batch)
         frame = self._offload(lambda: self._packer.pack(batch))
         if len(frame) <= PART_BYTES:
@@ -161,9 +150,7 @@ class S3Sink:
 
     def close(self) -> None:
         """Let the client go, with its connections; safe to call twice and before `start`."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._link.close()
 
     def _put_parts(self, key: str, frame: memoryview) -> None:
         upload_id = self._told("UploadId", "create_multipart_upload", key, ContentType=CONTENT_TYPE)
@@ -208,10 +195,9 @@ class S3Sink:
         self, operation: str, key: str, *, unless: frozenset[str] = frozenset(), **arguments: object
     ) -> dict[str, Any] | None:
         what = f"s3: {operation} {self._bucket}/{key}"
+        method = getattr(self._link.client(), operation)
         try:
-            return aws.call(
-                what, getattr(self._client, operation), unless=unless, Bucket=self._bucket, Key=key, **arguments
-            )
+            return aws.call(what, method, unless=unless, Bucket=self._bucket, Key=key, **arguments)
         except AmbiguousSinkError as error:
             # Whatever became of it: what is put again is no second object.
             raise TransientSinkError(str(error), code=error.code) from error

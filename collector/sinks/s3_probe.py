@@ -4,7 +4,7 @@ The probe of an `s3:` sink: it gets the object, and deletes it, if the role may.
 
 from __future__ import annotations
 
-from collector import aws
+from collector.aws.words import DENIED
 from collector.errors import TransientSinkError
 from collector.event import Batch
 from collector.sinks.bucket import Bucket
@@ -47,7 +47,7 @@ class S3Probe:
         try:
             told = self._bucket.ask("delete_object", self._key) or {}
         except TransientSinkError as error:
-            if error.code not in aws.DENIED:
+            if error.code not in DENIED:
                 raise
             return Told(
                 Result.SKIPPED, "the role may not delete there, and need not", left=f"{self._place}/{self._name}"

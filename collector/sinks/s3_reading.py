@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from collector import aws
+from collector.aws.words import DENIED
 from collector.errors import SinkError, TransientSinkError
 from collector.sinks.bucket import Bucket
 from collector.sinks.objects import SUFFIX
@@ -67,7 +68,7 @@ def _denied() -> Iterator[None]:
     try:
         yield
     except TransientSinkError as error:
-        if error.code not in aws.DENIED:
+        if error.code not in DENIED:
             raise
         raise SinkError(
             f"{error}. To read back takes s3:ListBucket on the bucket and s3:GetObject on its objects"

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import msgspec
 
 from collector import aws
+from collector.aws.words import THROTTLES
 from collector.clock import Clock
 from collector.errors import TransientSinkError
 from collector.event import Batch
@@ -130,4 +131,4 @@ class Sqs:
 def _refusal(row: dict[str, Any]) -> Refusal:
     code = str(row.get("Code", "no code"))
     whose = Fate.NEVER if row.get("SenderFault") else Fate.IN_DOUBT
-    return Refusal(Fate.SLOWER if code in aws.THROTTLES else whose, code, str(row.get("Message", "")))
+    return Refusal(Fate.SLOWER if code in THROTTLES else whose, code, str(row.get("Message", "")))

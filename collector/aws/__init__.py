@@ -15,9 +15,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from collector.aws.role_session import RoleSession
+from collector.aws.words import ADVICE, AMBIGUOUS_STATUS, EXPIRED, ROLE_ADVICE, THROTTLES, WAITS
 from collector.clock import SystemClock
 from collector.errors import AmbiguousSinkError, SinkError, ThrottledSinkError, TransientSinkError
-from collector.role_session import RoleSession
 
 #: How long a connection may take to come about, and an answer to begin, in seconds. Guesses: together less than the
 #: 10 s for which the answer to a device waits for its sink.
@@ -25,51 +26,6 @@ _CONNECT_S, _READ_S = 3.0, 6.0
 #: How many connections a client keeps: at least as many as batches are under way. More wait for each other.
 _CONNECTIONS = 32
 
-#: What AWS says to whoever may not do what is asked.
-DENIED = frozenset({"403", "AccessDenied", "AccessDeniedException", "AllAccessDisabled", "KMSAccessDeniedException"})
-#: What can be done about a refusal, by AWS's code for it.
-_ADVICE = {
-    **dict.fromkeys(DENIED, "let Collector's role do that there"),
-    "InvalidSignatureException": "the secret does not belong to the key, or this machine's clock is wrong",
-    "LimitExceededException": "AWS asks for a slower pace, and the batch waits",
-    "ProvisionedThroughputExceededException": "the stream has too few shards for this; the batch waits",
-    "AWS.SimpleQueueService.NonExistentQueue": "create the queue, or name another one",
-    "QueueDoesNotExist": "create the queue, or name another one",
-    "ResourceNotFoundException": "create the stream, or name another one or its region",
-    "ThrottlingException": "AWS asks for a slower pace, and the batch waits",
-    "UnrecognizedClientException": "these credentials are not known there; look at which ones won",
-    "ExpiredToken": "the credentials have run out; where they come from must renew them",
-    "ExpiredTokenException": "the credentials have run out; where they come from must renew them",
-    "InvalidAccessKeyId": "these credentials are not known there; look at which ones won: the environment's come first",
-    "NoSuchBucket": "create the bucket, or name another one",
-    "PermanentRedirect": "the bucket lies in another region; name that with region=",
-    "AuthorizationHeaderMalformed": "the bucket may lie in another region; name that with region=",
-    "RequestTimeTooSkewed": "set this machine's clock right",
-    "SignatureDoesNotMatch": "the secret does not belong to the key",
-    "SlowDown": "AWS asks for a slower pace, and the batch waits",
-}
-#: The same of a role that is to be taken on.
-_ROLE_ADVICE = {
-    **_ADVICE,
-    "AccessDenied": "let Collector's own role do sts:AssumeRole on it, and its trust policy let that in; for the "
-    "tag of a tenant, both must allow sts:TagSession",
-    "InvalidClientTokenId": _ADVICE["InvalidAccessKeyId"],
-    "PackedPolicyTooLarge": "shorten the tenant's id",
-    "RegionDisabledException": "switch STS on in that region, or name another with region=",
-}
-_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
-_WAITS = "the batch is kept and tried again"
-#: What AWS says to whoever is too fast: the codes that botocore takes for that, those of its keys, and what Firehose
-#: and S3 say instead.
-THROTTLES = frozenset({
-    "BandwidthLimitExceeded", "KMS.ThrottlingException", "KMSThrottlingException", "KmsThrottled",
-    "LimitExceededException",
-    "PriorRequestNotComplete", "ProvisionedThroughputExceededException", "RequestLimitExceeded", "RequestThrottled",
-    "RequestThrottledException", "ServiceUnavailableException", "SlowDown", "ThrottledException", "Throttling",
-    "ThrottlingException", "TooManyRequestsException",
-})  # fmt: skip
-#: After one of these nobody knows whether it was done. A 503 was turned away at the door.
-_AMBIGUOUS_STATUS = frozenset({500, 502, 504})
 #: Providers that use the task's role, themselves or to take on another.
 _OF_THE_ROLE = frozenset({"container-role", "assume-role"})
 _NO_CREDENTIALS = "give the task a role, or this machine what boto3's default chain looks for"
@@ -83,6 +39,32 @@ class Client(Protocol):
 
     def close(self) -> None:
         """Let all connections go."""
+
+
+class Link:
+    """A client that is made when it is first needed, and shared by all who ask at once; `connect` makes it."""
+
+    def __init__(self, connect: Callable[[], Client]) -> None:
+        self._connect = connect
+        self._client: Client | None = None
+
+    def client(self) -> Client:
+        """Return the client; raises as `client` does when it can't be made, and the next to ask tries again."""
+        return self._client or self._take(self._connect())
+
+    def _take(self, client: Client) -> Client:
+        # Who looks for credentials waits for others, and another may have found them meanwhile.
+        if self._client is not None:
+            client.close()
+            return self._client
+        self._client = client
+        return client
+
+    def close(self) -> None:
+        """Let the client go, with its connections; safe to call twice, and before there is one."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -183,7 +165,7 @@ def _maker_as(held: RoleSession) -> Any:  # noqa: ANN401 -- boto3 ships no types
     from botocore.credentials import DeferredRefreshableCredentials  # noqa: PLC0415 -- as above
 
     def look(parsed: dict[str, Any], **_: object) -> None:
-        if parsed.get("Error", {}).get("Code") in _EXPIRED:
+        if parsed.get("Error", {}).get("Code") in EXPIRED:
             held.end()
 
     credentials = DeferredRefreshableCredentials(held.take_on, "assume-role", time_fetcher=held.now)
@@ -218,7 +200,7 @@ def whose(*, region: str = "", role: str = "", tags: Mapping[str, str] | None = 
     try:
         told = call("sts: get_caller_identity", client("sts", region=region, role=role, tags=tags).get_caller_identity)
     except SinkError as error:
-        return "", str(error).removesuffix(f"; {_WAITS}")
+        return "", str(error).removesuffix(f"; {WAITS}")
     account = str((told or {}).get("Account", ""))
     return account, "" if account else "sts: get_caller_identity: the answer names no account"
 
@@ -269,22 +251,22 @@ def call(
         if code in unless:
             return None
         kind = _kind(code, error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        advice = _ROLE_ADVICE if error.operation_name == "AssumeRole" else _ADVICE
-        raise kind(f"{what}: {code}: {message}; {advice.get(code, _WAITS)}", code=code) from error
+        advice = ROLE_ADVICE if error.operation_name == "AssumeRole" else ADVICE
+        raise kind(f"{what}: {code}: {message}; {advice.get(code, WAITS)}", code=code) from error
     except (HTTPClientError, IncompleteReadError, ResponseParserError) as error:
-        raise AmbiguousSinkError(f"{what}: {_sentence(error)}; {_WAITS}") from error
+        raise AmbiguousSinkError(f"{what}: {_sentence(error)}; {WAITS}") from error
     except BotoCoreError as error:
         # Nothing was sent: no connection came about, or there was nothing to sign with.
-        raise TransientSinkError(f"{what}: {_sentence(error)}; {_WAITS}") from error
+        raise TransientSinkError(f"{what}: {_sentence(error)}; {WAITS}") from error
     except KeyError as error:
         # botocore's, of XML that is no answer: the page of a proxy.
-        raise TransientSinkError(f"{what}: the answer has no {error}; {_WAITS}") from error
+        raise TransientSinkError(f"{what}: the answer has no {error}; {WAITS}") from error
 
 
 def _kind(code: str, status: int) -> type[TransientSinkError]:
     if code in THROTTLES:
         return ThrottledSinkError
-    return AmbiguousSinkError if status in _AMBIGUOUS_STATUS else TransientSinkError
+    return AmbiguousSinkError if status in AMBIGUOUS_STATUS else TransientSinkError
 
 
 def _refusal(response: dict[str, Any]) -> tuple[str, str]:
