@@ -15,7 +15,8 @@ from collector.cli import replay as replay_module
 from collector.outcome import Reason
 from collector.sinks.registry import open_parked, open_parked_source, open_source
 from tests.fakes import HOUR, ScriptedSink, batch
-from tests.standins.seaweed import ENVIRON, seaweed
+from tests.standins.sdk import ENVIRON
+from tests.standins.shared import started_seaweed
 
 INVALID, TOO_LARGE = Reason.SINK_INVALID, Reason.SINK_TOO_LARGE
 
@@ -33,7 +34,8 @@ def file_place() -> Iterator[str]:
 
 @contextmanager
 def s3_place() -> Iterator[str]:
-    with seaweed() as running, pytest.MonkeyPatch.context() as patch:
+    running = started_seaweed()
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRON.items():
             patch.setenv(name, value)
         yield f"s3://{running.bucket().name}/r?endpoint=http://127.0.0.1:{running.port}"

@@ -28,12 +28,13 @@ from collector.sinks.probing import Result as Came
 from collector.sinks.probing import held_frame
 from collector.sinks.records import records_of
 from collector.sinks.registry import PROBES, SINKS, open_probe, open_sink
-from tests.contracts.cases import end_servers, no_file_may_grow, started_moto, started_seaweed
+from tests.contracts.cases import no_file_may_grow
 from tests.standins import sdk
 from tests.standins.engine import Engine
 from tests.standins.faults import THROTTLED, Failure, Fault, Line, Page, Refusal, Some, every
 from tests.standins.reads import SHARD
 from tests.standins.seaweed import STRANGER
+from tests.standins.shared import started_moto, started_seaweed
 from tests.standins.sts import OWN_ACCOUNT, ROLE_ACCOUNT, Sts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,12 +66,6 @@ def _sts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sts]:
     with Sts() as running:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{running.port}")
         yield running
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _servers() -> Iterator[None]:
-    yield
-    end_servers()
 
 
 def check(*arguments: str) -> Result:

@@ -29,7 +29,7 @@ from collector.sinks.registry import open_delivered, open_sink
 from tests.fakes import HOUR, FakeClock, batch
 from tests.server import PATIENCE_S, ROOT, Server, tenant, upload, wait_for
 from tests.standins.relay import Relay, Way
-from tests.standins.seaweed import ENVIRON, Seaweed, seaweed
+from tests.standins.seaweed import ENVIRON, Seaweed
 
 HOUR_US = 3600 * 1_000_000
 #: Half past the hour in which the fake clock starts.
@@ -463,12 +463,6 @@ def test_a_pipe_that_nobody_reads_ends_it_quietly(place: str) -> None:
 
 
 # -- of a bucket -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", name="weed")
-def _weed() -> Iterator[Seaweed]:
-    with seaweed() as running:
-        yield running
 
 
 @pytest.fixture(name="aws")

@@ -11,9 +11,9 @@ import itertools
 import os
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,30 +25,10 @@ from collector.sinks.stdout import StdoutSink
 from tests.fakes import ScriptedSink
 from tests.standins.engine import Engine
 from tests.standins.kinesalite import Kinesalite
-from tests.standins.moto import Moto, moto
+from tests.standins.moto import Moto
 from tests.standins.relay import Relay, Way
 from tests.standins.sdk import ENVIRON
-from tests.standins.seaweed import Seaweed, seaweed
-
-#: Servers for all tests of a module, each started for the first that needs it.
-SERVERS = ExitStack()
-
-
-@cache
-def started_seaweed() -> Seaweed:
-    return SERVERS.enter_context(seaweed())
-
-
-@cache
-def started_moto() -> Moto:
-    return SERVERS.enter_context(moto())
-
-
-def end_servers() -> None:
-    """End those that were started."""
-    SERVERS.close()
-    started_seaweed.cache_clear()
-    started_moto.cache_clear()
+from tests.standins.shared import started_moto, started_seaweed
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,11 @@ from collector.errors import TransientSinkError
 from collector.event import Batch, Span
 from collector.sinks.base import Sink
 from collector.sinks.registry import SCHEMES
-from tests.contracts.cases import CASES, Case, end_servers
+from tests.contracts.cases import CASES, Case
 from tests.fakes import HOUR, batch
 from tests.server import wait_for
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _servers() -> Iterator[None]:
-    yield
-    end_servers()
 
 
 @pytest.fixture(params=list(CASES))

@@ -28,15 +28,10 @@ from collector.sinks.registry import (
     open_sink,
     open_source,
 )
-from tests.contracts.cases import end_servers, no_file_may_grow, sdk_environment, started_seaweed
+from tests.contracts.cases import no_file_may_grow, sdk_environment
 from tests.fakes import HOUR, batch
 from tests.standins.relay import Relay, Way
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _servers() -> Iterator[None]:
-    yield
-    end_servers()
+from tests.standins.shared import started_seaweed
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ is small, and filled as fast as the door takes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from itertools import cycle
 from pathlib import Path
@@ -17,17 +16,11 @@ import pytest
 from tests.flows.outage import ROUTES, STREAMS, Device, failures, in_doubt, meet, metric, places, routes_toml
 from tests.server import Server, wait_for
 from tests.standins.sdk import ENVIRON
-from tests.standins.seaweed import Seaweed, seaweed
+from tests.standins.seaweed import Seaweed
 
 SPOOL_BYTES = 8 << 20
 #: After so many uploads to the dead sink, one to another.
 BESIDE = 10
-
-
-@pytest.fixture(scope="module", name="weed")
-def _weed() -> Iterator[Seaweed]:
-    with seaweed() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -24,15 +24,9 @@ from collector.sinks.registry import open_sink
 from tests.fakes import HOUR, batch
 from tests.server import Server, ids, tenant, upload, wait_for
 from tests.standins.relay import Relay, Way
-from tests.standins.seaweed import ENVIRON, Bucket, Seaweed, seaweed
+from tests.standins.seaweed import ENVIRON, Bucket, Seaweed
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module", name="weed")
-def _weed() -> Iterator[Seaweed]:
-    with seaweed() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

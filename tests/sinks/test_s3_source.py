@@ -24,16 +24,10 @@ from collector.sinks.s3_source import S3Source, S3Stored
 from tests.fakes import FakeClock, ScriptedSink, batch
 from tests.server import Server, wait_for
 from tests.standins.relay import Relay, Way
-from tests.standins.seaweed import ENVIRON, Bucket, Seaweed, seaweed
+from tests.standins.seaweed import ENVIRON, Bucket, Seaweed
 
 HOUR_PATH = "tenant=dev/date=2026-01-02/hour=03"
 LEASE = "r/route=default/.replay.lease"
-
-
-@pytest.fixture(scope="module", name="weed")
-def _weed() -> Iterator[Seaweed]:
-    with seaweed() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -93,7 +93,7 @@ def seaweed() -> Iterator[Seaweed]:
         (folder / "data").mkdir()
         command = [
             str(Path(sys.executable).with_name("weed")), "server", f"-dir={folder / 'data'}",
-            "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64", "-volume.max=1000", "-filer", "-s3",
+            "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64", "-volume.max=5000", "-filer", "-s3",
             f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false",
             # What it would do beside that: tell its makers of itself, and listen where another one may, too.
             "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0",

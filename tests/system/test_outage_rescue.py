@@ -6,7 +6,6 @@ It takes the half minute at the most after which a worker looks for what was res
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -15,19 +14,13 @@ import pytest
 from tests.flows.outage import Device, failures, meet, metric, places, routes_toml
 from tests.server import Server, wait_for
 from tests.standins.sdk import ENVIRON
-from tests.standins.seaweed import Seaweed, seaweed
+from tests.standins.seaweed import Seaweed
 
 pytestmark = pytest.mark.system
 
 SPOOL_BYTES = 8 << 20
 WELL = "file"
 _PATIENCE_S = 120.0
-
-
-@pytest.fixture(scope="module", name="weed")
-def _weed() -> Iterator[Seaweed]:
-    with seaweed() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)
