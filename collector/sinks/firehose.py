@@ -19,6 +19,7 @@ from collector import aws
 from collector.clock import Clock
 from collector.sinks.aws_url import AwsOptions, connector, read_aws_options
 from collector.sinks.base import Offload
+from collector.sinks.bodies import quickly
 from collector.sinks.record_sink import RecordSink
 from collector.sinks.records import CALL_BYTES, Record, Refusal, fates_of, name_of
 from collector.sinks.url import SinkUrl
@@ -39,9 +40,10 @@ class Options(AwsOptions, frozen=True, forbid_unknown_fields=True):
 def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> RecordSink:  # noqa: ARG001 - every sink is made so
     """Make the sink of a `firehose:` URL; raises `ValueError`."""
     options = read_aws_options(url, Options)
+    connect = connector("firehose", url, options, writer_id=writer_id)
     return RecordSink(
         Firehose(name_of(url, _STREAM, "stream")),
-        connect=connector("firehose", url, options, writer_id=writer_id),
+        connect=quickly(connect, "firehose.PutRecordBatch", rows="Records", payload="Data"),
         join_bytes=options.aggregate_kib * KIB,
     )
 

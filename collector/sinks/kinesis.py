@@ -20,6 +20,7 @@ from collector import aws
 from collector.clock import Clock
 from collector.sinks.aws_url import AwsOptions, connector, read_aws_options
 from collector.sinks.base import Offload
+from collector.sinks.bodies import quickly
 from collector.sinks.record_sink import RecordSink
 from collector.sinks.records import CALL_BYTES, Record, Refusal, fates_of, name_of
 from collector.sinks.url import SinkUrl
@@ -47,9 +48,10 @@ def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> Re
     """Make the sink of a `kinesis:` URL; raises `ValueError`."""
     options = read_aws_options(url, Options)
     stream = name_of(url, _STREAM, "stream")
+    connect = connector("kinesis", url, options, writer_id=writer_id)
     return RecordSink(
         Kinesis(stream, record_bytes=options.record_kib * KIB),
-        connect=connector("kinesis", url, options, writer_id=writer_id),
+        connect=quickly(connect, "kinesis.PutRecords", rows="Records", payload="Data"),
         join_bytes=options.aggregate_kib * KIB,
     )
 

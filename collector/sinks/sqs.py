@@ -25,6 +25,7 @@ from collector.errors import TransientSinkError
 from collector.event import Batch
 from collector.sinks.aws_url import AwsOptions, connector, read_aws_options
 from collector.sinks.base import Offload
+from collector.sinks.bodies import quickly
 from collector.sinks.probing import Unread
 from collector.sinks.record_sink import RecordSink
 from collector.sinks.records import CALL_BYTES, Fate, Record, Refusal, name_of
@@ -36,8 +37,10 @@ MOST_MESSAGES = 10
 MOST_MESSAGE_KIB = 1024
 _QUEUE = re.compile(r"[a-zA-Z0-9_-]{1,80}|[a-zA-Z0-9_-]{1,75}\.fifo")
 _FIFO = ".fifo"
-#: What a message may not hold: all but the characters of XML 1.0, which are SQS's.
-_UNSENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: What a message may hold are the characters of XML 1.0: in UTF-8, these bytes, without these two characters. A pattern
+#: over characters takes four times as long as to leave such bytes out (measured).
+_SENDABLE = b"\t\n\r" + bytes(range(0x20, 0x100))
+_UNSENDABLE = ("\ufffe".encode(), "\uffff".encode())
 _INVALID = "InvalidMessageContents"
 #: After these a queue's URL is asked for anew.
 _GONE = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress"})
@@ -57,9 +60,10 @@ class Options(AwsOptions, frozen=True, forbid_unknown_fields=True):
 def from_url(url: SinkUrl, writer_id: str, clock: Clock, offload: Offload) -> RecordSink:  # noqa: ARG001 - every sink is made so
     """Make the sink of an `sqs:` URL; raises `ValueError`."""
     options = read_aws_options(url, Options)
+    connect = connector("sqs", url, options, writer_id=writer_id)
     return RecordSink(
         Sqs(name_of(url, _QUEUE, "queue"), account=options.account),
-        connect=connector("sqs", url, options, writer_id=writer_id),
+        connect=quickly(connect, "sqs.SendMessageBatch", rows="Entries", payload="MessageBody"),
         join_bytes=options.aggregate_kib * KIB,
     )
 
@@ -119,7 +123,7 @@ class Sqs:
             body = data.decode()
         except UnicodeDecodeError:
             return Refusal(Fate.NEVER, _INVALID, "it is not UTF-8")
-        if _UNSENDABLE.search(body):
+        if data.translate(None, _SENDABLE) or any(one in data for one in _UNSENDABLE):
             return Refusal(Fate.NEVER, _INVALID, "it holds a character that SQS does not take")
         entry = {"Id": str(number), "MessageBody": body, "MessageGroupId": record.tenant_id}
         if self._queue.endswith(_FIFO):
