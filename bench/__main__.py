@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 import msgspec
 
-from bench import memory, overload, overload_table, pace, scaling, scaling_table, targets
+from bench import memory, overload, overload_table, pace, scaling, scaling_table, sinks, sinks_table, targets
 from bench.cell import Plan
 from bench.links import LoadError
 from bench.plots import draw
@@ -29,17 +29,19 @@ CASES = (
     Case(5, connections=64),
     Case(5, connections=64, ack="sink"),
 )
-PARTS = ("throughput", "pace", "scaling", "memory", "overload")
+PARTS = ("throughput", "pace", "scaling", "sinks", "memory", "overload")
 PLOTS = ROOT / "docs" / "bench"
 QUICK = (Case(5), Case(100), Case(5, "gzip"), Case(5, connections=64), Case(5, connections=64, ack="sink"))
 QUICK_RANGES = scaling.Ranges((1, 10, 100), (1, 32, 256), (1, 100), (1, 2))
-#: How long each cell is measured, in seconds: that all parts together take nine minutes.
+#: How long each cell is measured, in seconds: that all parts together take eleven minutes.
 SECONDS, QUICK_SECONDS = 2.5, 1.0
 #: How often reference and Collector take turns at a case, and how long a turn is, in parts of a cell. On a shared
 #: machine two long turns of the same case were a fifth apart: targets were met in one run and missed in the next.
 _ROUNDS, _ROUND_PART = 5, 0.5
 #: A point of a curve, in parts of a cell: its neighbours say whether it is an accident.
 _POINT_PART = 0.6
+#: A round of a sink, in parts of a cell: long enough for several segments to leave meanwhile.
+_SINK_PART = 0.6
 MEMORY_S, QUICK_MEMORY_S = 30.0, 5.0
 
 
@@ -49,6 +51,7 @@ class Results(msgspec.Struct, frozen=True):
     throughput: Report | None = None
     pace: pace.Pace | None = None
     scaling: scaling.Scaling | None = None
+    sinks: sinks.Sinks | None = None
     memory: memory.Memory | None = None
     overload: overload.Overload | None = None
     targets: list[targets.Target] = []
@@ -56,7 +59,7 @@ class Results(msgspec.Struct, frozen=True):
     @property
     def problems(self) -> list[str]:
         """Say what a result must not have, of all parts."""
-        parts = (self.throughput, self.pace, self.scaling, self.memory, self.overload)
+        parts = (self.throughput, self.pace, self.scaling, self.sinks, self.memory, self.overload)
         return [problem for part in parts if part is not None for problem in part.problems]
 
     def tables(self) -> Iterator[str]:
@@ -67,6 +70,8 @@ class Results(msgspec.Struct, frozen=True):
             yield pace.render(self.pace)
         if self.scaling is not None:
             yield scaling_table.render(self.scaling)
+        if self.sinks is not None:
+            yield sinks_table.render(self.sinks)
         if self.memory is not None:
             yield memory.render(self.memory)
         if self.overload is not None:
@@ -122,11 +127,13 @@ def _measure(only: str | None, tell: Callable[[str], None], *, quick: bool, seco
     throughput = run(rounds, tell) if "throughput" in wanted else None
     paced = pace.run(plan, tell) if "pace" in wanted else None
     curves = scaling.run(points, tell, QUICK_RANGES if quick else None) if "scaling" in wanted else None
+    turns = msgspec.structs.replace(plan, seconds=cell_s * _SINK_PART)
+    by_sink = sinks.run(turns, tell) if "sinks" in wanted else None
     alone_s = seconds if only == "memory" else None
     grown = memory.run(alone_s or (QUICK_MEMORY_S if quick else MEMORY_S), tell) if "memory" in wanted else None
     storms = overload.run(plan, tell) if "overload" in wanted else None
-    judged = targets.targets(throughput, paced, curves, grown)
-    return Results(throughput, paced, curves, grown, storms, judged)
+    judged = targets.targets(throughput, paced, curves, grown, by_sink)
+    return Results(throughput, paced, curves, by_sink, grown, storms, judged)
 
 
 def _end(number: int, _frame: object) -> NoReturn:

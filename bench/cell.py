@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -46,7 +47,8 @@ class Cell(msgspec.Struct, frozen=True):
 
     `cpu_us` is what the workers used for one request in microseconds, user and system, from the first request until
     its events were in the sink. `server_busy` and `load_busy` are parts of a core; `others_busy` is what anybody else
-    took of the server's cores, in cores. `delivery_s` is how long after the load's end the last event was in the sink.
+    took of the server's cores, in cores. `delivery_s` is how long after the load's end the last event was in the sink,
+    and `confirmed_per_s` how many events were by then for each second since the first request.
     """
 
     requests_per_s: float
@@ -60,6 +62,7 @@ class Cell(msgspec.Struct, frozen=True):
     others_busy: float
     unexpected: dict[str, int]
     delivery_s: float = 0.0
+    confirmed_per_s: float = 0.0
     account: Account | None = None
 
 
@@ -98,9 +101,20 @@ def look_into_books(server: CollectorServer) -> Ledger:
 
 
 def measure(
-    server: Server, case: Case, uploads: Sequence[bytes], plan: Plan, cores: proc.Cores, *, load: Load = drive
+    server: Server,
+    case: Case,
+    uploads: Sequence[bytes],
+    plan: Plan,
+    cores: proc.Cores,
+    *,
+    load: Load = drive,
+    stock: Callable[[], Counter[bytes]] | None = None,
 ) -> tuple[Cell, Traffic]:
-    """Measure a server under a load; what Collector acknowledged is held against its ledger and its sink."""
+    """
+    Measure a server under a load; what Collector acknowledged is held against its ledger and its sink.
+
+    `stock` counts what has come to a sink by its receipts, each line once; without it the sink's files are counted.
+    """
     if not isinstance(server, CollectorServer):
         return _measure(server, case, uploads, plan, cores, load)
     ledger = partial(read_ledger, server)
@@ -110,7 +124,8 @@ def measure(
         expected=f'"accepted":{case.events},"rejected":[],"ack":"{case.ack}"'.encode(),
         until=lambda: await_delivery(partial(look_into_books, server), DELIVERY_PATIENCE_S),
     )  # fmt: skip
-    account = settle(before, ledger(), take_stock(server.sink), uploads=traffic.acknowledged, events=case.events)
+    lines = stock() if stock else take_stock(server.sink)
+    account = settle(before, ledger(), lines, uploads=traffic.acknowledged, events=case.events)
     return msgspec.structs.replace(cell, account=account), traffic
 
 
@@ -138,6 +153,7 @@ def _measure(
     if cores.load in cores.servers:
         others_s -= process_time() - own_s
     until()
+    confirmed = monotonic()
     answers = traffic.acknowledged + sum(traffic.unexpected.values())
     cell = Cell(
         requests_per_s=traffic.per_s,
@@ -150,6 +166,7 @@ def _measure(
         load_busy=traffic.busy,
         others_busy=max(0.0, others_s / (ended - began)),
         unexpected=traffic.unexpected,
-        delivery_s=monotonic() - ended,
+        delivery_s=confirmed - ended,
+        confirmed_per_s=traffic.acknowledged * case.events / (confirmed - began),
     )
     return cell, traffic

@@ -95,19 +95,21 @@ def collector(
     tenants: int = 1,
     sink_options: str = "",
     others: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[CollectorServer]:
     """
     Run `collector serve` with authentication, quota, shares, spool, ledger, flusher and a `file:` sink.
 
     Of its tenants `names(tenants)` upload, and one more never does. `others` are settings beside these or instead of
-    them, named as the variables are, without COLLECTOR_ and small.
+    them, named as the variables are, without COLLECTOR_ and small; `environ` are variables that are no settings.
     """
     folder.mkdir()
     port, admin_port = free_ports(2)
     settings = folder / "collector.toml"
     known = "".join(_TENANT.format(name=name, digest=_digest(name)) for name in names(tenants))
     settings.write_text(known + _IDLE.format(digest=_digest("idle")))
-    environ = {
+    variables = {
+        **(environ or {}),
         "COLLECTOR_BIND": f"{_HOST}:{port}",
         "COLLECTOR_ADMIN_BIND": f"{_HOST}:{admin_port}",
         "COLLECTOR_WORKERS": str(workers),
@@ -121,7 +123,7 @@ def collector(
     }
     command = [sys.executable, "-m", "collector", "serve"]
     admin = (_HOST, admin_port)
-    with _running("Collector", command, environ, folder, cores, admin, workers=workers, ready="/readyz") as pids:
+    with _running("Collector", command, variables, folder, cores, admin, workers=workers, ready="/readyz") as pids:
         yield CollectorServer("Collector", (_HOST, port), pids, admin, folder / "spool", folder / "sink")
 
 

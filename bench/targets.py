@@ -14,6 +14,7 @@ from bench.pace import CASE as PACE_CASE
 from bench.pace import Pace
 from bench.run import Report, best
 from bench.scaling import BY_HOUR, OF_TENANTS, WORKERS_CASE, Scaling, Sweep
+from bench.sinks import FILE, OTHERS, Sinks
 from bench.table import LOAD_LIMIT, OTHERS_LIMIT, table
 from bench.uploads import Case
 
@@ -31,6 +32,8 @@ TWO_WORKERS = 1.8
 #: What an upload may cost with any number of tenants, in what it costs with one. It must not grow; two measurements
 #: of the same thing were up to 17 % apart on a machine with nothing else to do.
 TENANTS = 1.2
+#: Intake with another sink, in that with files: the flusher may slow it by a quarter, on one core.
+INTAKE = 0.75
 _MIB = 1 << 20
 _TIMES = "times"
 _NOT_RUN = "not measured in this run"
@@ -67,7 +70,11 @@ def judge(
 
 
 def targets(
-    throughput: Report | None, pace: Pace | None, scaling: Scaling | None, memory: Memory | None
+    throughput: Report | None,
+    pace: Pace | None,
+    scaling: Scaling | None,
+    memory: Memory | None,
+    sinks: Sinks | None = None,
 ) -> list[Target]:
     """Judge what was measured; what was not is there too, as such."""
     return [
@@ -76,6 +83,7 @@ def targets(
         _two_workers(scaling),
         _tenants(scaling, OF_TENANTS),
         _tenants(scaling, BY_HOUR),
+        *_intake(sinks),
         *_memory(throughput, scaling, memory),
     ]
 
@@ -155,6 +163,15 @@ def _tenants(scaling: Scaling | None, name: str) -> Target:
     if dearest.opening is not None:
         note += f"; {dearest.opening.cpu_us:,.0f} µs with the first upload of each"
     return judge(what, TENANTS, _TIMES, costs[1] / costs[0], at_most=True, note=note)
+
+
+def _intake(sinks: Sinks | None) -> Iterator[Target]:
+    """Compare the uploads that came in with each sink with those that did with files."""
+    files = sinks.row(FILE) if sinks else None
+    for sink in OTHERS:
+        row = sinks.row(sink) if sinks else None
+        both = (best(row.cells), best(files.cells)) if row and files else (None, None)
+        yield _rate(f"intake with `{sink}:` ÷ `{FILE}:`, one core", INTAKE, *both)
 
 
 def _memory(report: Report | None, scaling: Scaling | None, memory: Memory | None) -> Iterator[Target]:

@@ -123,7 +123,7 @@ class Sqs:
             body = data.decode()
         except UnicodeDecodeError:
             return Refusal(Fate.NEVER, _INVALID, "it is not UTF-8")
-        if data.translate(None, _SENDABLE) or any(one in data for one in _UNSENDABLE):
+        if data.translate(None, _SENDABLE) or (not data.isascii() and any(one in data for one in _UNSENDABLE)):
             return Refusal(Fate.NEVER, _INVALID, "it holds a character that SQS does not take")
         entry = {"Id": str(number), "MessageBody": body, "MessageGroupId": record.tenant_id}
         if self._queue.endswith(_FIFO):

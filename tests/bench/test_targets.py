@@ -9,8 +9,10 @@ from bench.cell import Cell, Plan
 from bench.memory import Memory, Sample
 from bench.pace import Pace, Paced
 from bench.proc import Cores
-from bench.run import Report, Row
+from bench.run import Report
+from bench.run import Row as CaseRow
 from bench.scaling import BY_HOUR, CASE, OF_TENANTS, WORKERS_CASE, Point, Scaling, Sweep
+from bench.sinks import Row, Sinks
 from bench.targets import MET, MISSED, UNTOLD, Target, judge, render, targets
 from bench.uploads import Case
 from tests.bench.test_run import ACCOUNT, CELL
@@ -20,7 +22,7 @@ SLOW = replace(CELL, requests_per_s=400.0)
 
 
 def rates(ours: Cell, theirs: Cell, *cases: Case) -> Report:
-    return Report("a machine", CORES, PLAN, [Row(case, [theirs], [ours]) for case in cases])
+    return Report("a machine", CORES, PLAN, [CaseRow(case, [theirs], [ours]) for case in cases])
 
 
 def find(found: list[Target], words: str) -> Target:
@@ -61,9 +63,9 @@ def test_a_rate_is_held_against_the_reference_of_its_own_case() -> None:
 def test_gzip_and_the_sink_are_held_against_our_own_plain_figures() -> None:
     """The reference does not inflate, and has no sink."""
     rows = [
-        Row(Case(100), [SLOW], [CELL]), Row(Case(100, "gzip"), [SLOW], [replace(CELL, requests_per_s=790.0)]),
-        Row(Case(5, connections=64), [SLOW], [CELL]),
-        Row(Case(5, connections=64, ack="sink"), [SLOW], [replace(CELL, requests_per_s=510.0)]),
+        CaseRow(Case(100), [SLOW], [CELL]), CaseRow(Case(100, "gzip"), [SLOW], [replace(CELL, requests_per_s=790.0)]),
+        CaseRow(Case(5, connections=64), [SLOW], [CELL]),
+        CaseRow(Case(5, connections=64, ack="sink"), [SLOW], [replace(CELL, requests_per_s=510.0)]),
     ]  # fmt: skip
     report = Report("a machine", CORES, PLAN, rows)
 
@@ -135,6 +137,21 @@ def test_the_dearest_number_of_tenants_is_held_against_one(what: str) -> None:
     assert MISSED == find(targets(None, None, scaling(sweep(1800.0)), None), f"{what} ÷").verdict
 
 
+def by_sink(*, kinesis_per_s: float) -> Sinks:
+    slow = replace(CELL, requests_per_s=kinesis_per_s)
+    rows = [Row("file", "files", [SLOW, CELL]), Row("kinesis", "an engine", [slow, replace(slow, requests_per_s=1.0)])]
+    return Sinks("a machine", CORES, PLAN, rows)
+
+
+@pytest.mark.parametrize(("kinesis_per_s", "verdict"), [(750.0, MET), (749.0, MISSED)])
+def test_intake_with_a_sink_is_held_against_that_with_files(kinesis_per_s: float, verdict: str) -> None:
+    """The best of the rounds of each, as elsewhere; a sink that was not measured is told as such."""
+    found = targets(None, None, None, None, by_sink(kinesis_per_s=kinesis_per_s))
+
+    assert verdict == find(found, "intake with `kinesis:`").verdict
+    assert UNTOLD == find(found, "intake with `sqs:`").verdict
+
+
 def memory(seconds: float, mib_per_min: float, *, peak_mib: int = 60) -> Memory:
     samples = [Sample(at, int((50 + mib_per_min * at / 60) * (1 << 20))) for at in range(1, int(seconds))]
     return Memory("a machine", CORES, seconds, 1000.0, 0.1, peak_mib << 20, samples, ACCOUNT)
@@ -166,7 +183,7 @@ def test_every_target_is_in_the_table_whatever_was_measured() -> None:
     nothing = targets(None, None, None, None)
     some = targets(rates(CELL, CELL, Case(5)), None, None, None)
 
-    assert len(nothing) == len(some) == 11
+    assert len(nothing) == len(some) == 15
     assert {UNTOLD} == {target.verdict for target in nothing}
     assert "at least 2.5 times | 1.00 times | **missed** |" in render(some)
-    assert "0 met, 0 missed, 11 not told by this run." in render(nothing)
+    assert "0 met, 0 missed, 15 not told by this run." in render(nothing)

@@ -71,6 +71,10 @@ class Bucket:
         """Keep what is written over or deleted, from now on."""
         self._client.put_bucket_versioning(Bucket=self.name, VersioningConfiguration={"Status": "Enabled"})
 
+    def remove(self, key: str) -> None:
+        """Take an object away."""
+        self._client.delete_object(Bucket=self.name, Key=key)
+
     def unfinished(self) -> list[str]:
         """List the keys of uploads in parts that were begun, and neither completed nor given up."""
         return [row["Key"] for row in self._client.list_multipart_uploads(Bucket=self.name).get("Uploads", ())]
