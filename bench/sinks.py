@@ -50,6 +50,12 @@ class Sinks(msgspec.Struct, frozen=True):
         """Say which events were lost or came twice; nothing if none."""
         return [problem for row in self.rows for cell in row.cells for problem in problems_of(row.sink, cell)]
 
+    def ratios(self, row: Row) -> list[float]:
+        """Return the intake of a sink in that of files, round by round: neighbours, under the same neighbours."""
+        return [
+            ours.requests_per_s / file.requests_per_s for ours, file in zip(row.cells, self.rows[0].cells, strict=True)
+        ]
+
     def row(self, sink: str) -> Row | None:
         """Find a sink."""
         return next((row for row in self.rows if row.sink == sink), None)

@@ -5,6 +5,7 @@ What sending on costs, as Markdown.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 
 from bench.run import best
 from bench.sinks import CASE, FILE, Row, Sinks
@@ -24,22 +25,15 @@ def render(sinks: Sinks) -> str:
     return "\n\n".join(["", "### By sink", table(_COLUMNS, rows, words=2), notes, ""])
 
 
-def ratios(sinks: Sinks, row: Row) -> list[float]:
-    """Return the intake in that with files, round by round."""
-    files = sinks.row(FILE)
-    pairs = zip(row.cells, files.cells if files else [], strict=True)
-    return [cell.requests_per_s / file.requests_per_s for cell, file in pairs]
-
-
 def _numbers(sinks: Sinks, row: Row) -> list[str]:
     cell, file = best(row.cells), best(sinks.rows[0].cells)
-    rounds = ratios(sinks, row)
+    rounds = sinks.ratios(row)
     of_file = row.sink == FILE
     return [
         f"`{row.sink}:`",
         row.before,
         f"{cell.requests_per_s:,.0f}",
-        "" if of_file else f"**{cell.requests_per_s / file.requests_per_s:.2f}**",
+        "" if of_file else f"**{median(rounds):.2f}**",
         "" if of_file else f"{min(rounds):.2f} to {max(rounds):.2f}",
         f"{cell.confirmed_per_s:,.0f}",
         f"{cell.cpu_us / CASE.events:.1f}",
@@ -56,8 +50,8 @@ def _notes(sinks: Sinks) -> Iterator[str]:
     yield (
         f"A worker for each sink, pinned to core {sinks.cores.server}, one at a time under load: {CASE.connections} "
         f"connections in a closed loop, uploads of {CASE.events} events, {plan.seconds:g} s after a warm-up of "
-        f"{plan.warm_up_s:g} s. Shown is the best of {plan.rounds} rounds, the sinks in turn; a ratio of a round is "
-        "that of two neighbours."
+        f"{plan.warm_up_s:g} s. Shown is the best of {plan.rounds} rounds, the sinks in turn, and of the ratios of "
+        "the rounds the median, the least and the most."
     )
     yield (
         f"What stands before the sinks runs on core {sinks.cores.load}, beside the load, and its CPU is not counted: "

@@ -5,6 +5,7 @@ The targets: what was asked of Collector, what this run measured, and whether th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 
 import msgspec
 
@@ -166,12 +167,17 @@ def _tenants(scaling: Scaling | None, name: str) -> Target:
 
 
 def _intake(sinks: Sinks | None) -> Iterator[Target]:
-    """Compare the uploads that came in with each sink with those that did with files."""
-    files = sinks.row(FILE) if sinks else None
+    """Compare the uploads that came in with each sink with those that did with files, in the median round."""
     for sink in OTHERS:
+        what = f"intake with `{sink}:` ÷ `{FILE}:`, one core"
         row = sinks.row(sink) if sinks else None
-        both = (best(row.cells), best(files.cells)) if row and files else (None, None)
-        yield _rate(f"intake with `{sink}:` ÷ `{FILE}:`, one core", INTAKE, *both)
+        if sinks is None or row is None:
+            yield judge(what, INTAKE, _TIMES, None)
+            continue
+        ours, files = ([cell.cpu_us for cell in one.cells] for one in (row, sinks.rows[0]))
+        rounds = sinks.ratios(row)
+        note = f"{min(rounds):.2f} to {max(rounds):.2f}; by CPU {median(files) / median(ours):.2f} times"
+        yield judge(what, INTAKE, _TIMES, median(rounds), note=note)
 
 
 def _memory(report: Report | None, scaling: Scaling | None, memory: Memory | None) -> Iterator[Target]:

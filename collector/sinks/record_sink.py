@@ -91,11 +91,12 @@ class RecordSink:
         size = 0
         most = max(CALL_BYTES, self._join_bytes)
         for record in records:
-            if call and (len(call) == self._destination.most_records or size + record.size > most):
+            more = record.size
+            if call and (len(call) == self._destination.most_records or size + more > most):
                 yield call
                 call, size = [], 0
             call.append(record)
-            size += record.size
+            size += more
         if call:
             yield call
 

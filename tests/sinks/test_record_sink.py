@@ -158,6 +158,20 @@ def test_a_call_holds_so_many_records_and_bytes() -> None:
     assert [4, 4, 5, 4] == [len(call) for call in destination.calls]
 
 
+@pytest.mark.parametrize("line_bytes", [360, 1_100, 20_000])
+def test_a_batch_of_the_most_bytes_is_two_calls(line_bytes: int) -> None:
+    """A third one, for the lines that fit into neither, would cost as much as the others."""
+    destination = Destination()
+    sink = sink_to(destination, join_bytes=CALL_BYTES)
+    most = sink.limits.max_bytes
+    lines = [b"x" * (line_bytes - 1)] * (most // line_bytes - 1)
+    lines.append(b"x" * (most - len(lines) * line_bytes - 1))
+    sink.write(batch(*lines))
+
+    assert lines == destination.taken
+    assert [1, 1] == [len(call) for call in destination.calls]
+
+
 def test_only_what_was_not_taken_is_given_back() -> None:
     """The rest has arrived: to send all of it again would be a duplicate for each."""
     destination = Destination(refused(Fate.AGAIN, b"001", b"006"))
