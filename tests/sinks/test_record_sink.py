@@ -149,7 +149,7 @@ def test_a_record_has_a_name_that_comes_back_when_the_rest_of_its_batch_was_take
 def test_a_call_holds_so_many_records_and_bytes() -> None:
     """The loop stands still while one is made, so that a large one is several."""
     destination = Destination()
-    lines = [b"%d" % n * 60_000 for n in range(9)] + numbered(8)
+    lines = [b"%d" % n * 120_000 for n in range(9)] + numbered(8)
     sink_to(destination, join_bytes=0).write(batch(*lines))
     sizes = [sum(record.size for record in call) for call in destination.calls]
 
