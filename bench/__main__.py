@@ -86,7 +86,7 @@ class Results(msgspec.Struct, frozen=True):
     type=click.FloatRange(min=0.1),
     help="How long each cell is measured (2.5; quick: 1); all of memory (30).",
 )
-@click.option("--quick", is_flag=True, help="Few cases, one round: under two minutes, and not to be quoted.")
+@click.option("--quick", is_flag=True, help="Few cases, one round: two minutes, and not to be quoted.")
 @click.option("--only", type=click.Choice(PARTS), help="One part of it.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all numbers there.")
 @click.option("--plots", type=click.Path(file_okay=False, path_type=Path), help="Draw there, and not in docs/bench.")
