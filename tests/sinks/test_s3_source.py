@@ -398,10 +398,10 @@ def test_what_a_server_rescued_to_a_bucket_comes_home_by_itself(place: str, buck
         server.start()
         wait_for(lambda: not batches_in(bucket), "the replay")
         wait_for(lambda: 40 == sum(line["delivered"] for line in server.logged("replay.done")), "its end")
+        wait_for(lambda: not bucket.objects(), "the lease to be given up")
         arrived = sorted(json.loads(line)["id"] for line in server.lines())
         assert {"accepted": 40, "delivered": 40, "rescued": 0}.items() <= server.settled().items()
 
     assert sorted(map(str, range(40))) == arrived
-    assert {} == bucket.objects()
     # The file in the way is told at the start.
     assert {"sink.start"} == {line["where"] for line in server.logged("internal.error")}
