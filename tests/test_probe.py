@@ -661,7 +661,7 @@ def test_a_role_for_one_tenant_is_probed_as_that_tenant() -> None:
 
 def test_a_queue_that_refuses_the_message_alone_fails_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """The call is a success then, and what is wrong stands in its rows."""
-    monkeypatch.setattr(sqs, "_UNSENDABLE", (b"probe",))
+    monkeypatch.setattr(sqs, "_SENDABLE", b"")
     with Engine() as engine:
         result = probe(f"sqs://q?endpoint=http://127.0.0.1:{engine.port}")
 
