@@ -10,10 +10,10 @@ from functools import partial
 
 from collector.buffer.spool import Spool
 from collector.delivery.aside import Claims
-from collector.delivery.rescue import DEFAULT_ROUTE, Offload, Replayed, replay
+from collector.delivery.rescue import DEFAULT_ROUTE, Replayed, replay
 from collector.errors import SinkError, SpoolError
 from collector.outcome import DELIVERED, Fate, Outcome
-from collector.sinks.base import Sink, Source
+from collector.sinks.base import Offload, Sink, Source
 from collector.telemetry.homecoming import Homecoming
 from collector.telemetry.signals import Signals
 

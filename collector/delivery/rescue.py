@@ -7,9 +7,8 @@ one, and its sink writes the repeat over the first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -19,27 +18,14 @@ from collector.delivery.job import write_one
 from collector.errors import AmbiguousSinkError, CollectorError, SinkError, TransientSinkError
 from collector.event import Batch
 from collector.outcome import Reason, Receipt
-from collector.sinks.base import Sink, Source, Stored
+from collector.sinks.base import Offload, Sink, Source, Stored, at_once
 from collector.telemetry.ledger import Verdicts
-
-T = TypeVar("T")
 
 #: The route that what belongs to no route of the settings leaves by.
 DEFAULT_ROUTE = "default"
 #: A sink that failed so many times in a row is taken to be down. Not at once: one batch that it chokes on must not keep
 #: those behind it for ever.
 _MOST_FAILURES = 3
-
-
-class Offload(Protocol):
-    """Runs a function that blocks, off the hub where there is one, and returns what it returns."""
-
-    def __call__(self, run: Callable[[], T], /) -> T:
-        """Run it."""
-
-
-def _here(run: Callable[[], T]) -> T:
-    return run()
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -103,7 +89,7 @@ def replay(
     is_counted: bool = False,
     parks: bool = True,
     claims: Claims | None = None,
-    offload: Offload = _here,
+    offload: Offload = at_once,
 ) -> Iterator[Replayed]:
     """
     Send on what is stored of a route, batch by batch, and say what became of each.
@@ -116,7 +102,7 @@ def replay(
     """
     failures = 0 if sink else _MOST_FAILURES
     batches = source.stored(route)
-    reach = offload if source.blocking else _here
+    reach = offload if source.blocking else at_once
     while (stored := reach(lambda: next(batches, None))) is not None:
         is_down = failures >= _MOST_FAILURES
         if is_down and not is_counted:
@@ -141,7 +127,7 @@ def _replay(
     offload: Offload,
 ) -> Replayed | None:
     told = Replayed(name=stored.name, place=stored.place)
-    reach = offload if source.blocking else _here
+    reach = offload if source.blocking else at_once
     try:
         batch = reach(stored.load)
     except SinkError as error:
