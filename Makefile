@@ -19,7 +19,7 @@ run: .venv/.run ## start Collector on 127.0.0.1:8080, with the embedded sink wri
 	@COLLECTOR_WORKERS=$${COLLECTOR_WORKERS:-2} exec $(BIN)/collector serve
 
 test: check ## lint, types, and every test that needs only Python packages
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-system: .venv/.test ## tests with namespaces, real tmpfs mounts and strace; installs those when it may
 	@sh tests/system/install

@@ -74,7 +74,13 @@ class S3Source:
         self._bucket.client()
 
     def close(self) -> None:
-        """Let the client go, with its connections; safe to call twice and before `start`."""
+        """
+        Let the client go, with its connections; safe to call twice and before `start`.
+
+        What a stop has met in the middle of its work leaves no lease behind that others would have to wait for.
+        """
+        for route in list(self._leases):
+            self._leases.pop(route).give_up()
         self._bucket.close()
 
     def routes(self) -> list[str]:
@@ -107,8 +113,8 @@ class S3Source:
         try:
             yield True
         finally:
-            del self._leases[route]
-            lease.give_up()
+            if self._leases.pop(route, None) is not None:
+                lease.give_up()
 
     def stored(self, route: str) -> Iterator[S3Stored]:
         """List the objects of a route, page by page, by tenant and hour; raises `SinkError`, for a lost lease too."""

@@ -132,7 +132,9 @@ def test_memory_is_looked_at_under_load_whose_events_all_arrive(monkeypatch: pyt
     assert [] == found.problems
     assert 0 < found.account.acknowledged == found.account.stored
     assert 3 <= len(found.samples)
-    assert all(10 << 20 < sample.resident_bytes <= found.peak_bytes for sample in found.samples)
+    # The kernel counts pages on each core, and adds them up when it likes: a sample may be a little above its peak.
+    most = found.peak_bytes + (1 << 20)
+    assert all(10 << 20 < sample.resident_bytes <= most for sample in found.samples)
 
 
 def test_growth_is_that_of_the_line_after_the_beginning() -> None:

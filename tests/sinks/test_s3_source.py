@@ -336,6 +336,20 @@ def test_two_that_go_on_with_the_same_batches_lose_none(place: str, source: S3So
     other.close()
 
 
+def test_a_stop_in_the_middle_of_a_replay_leaves_no_lease_behind(place: str, bucket: Bucket) -> None:
+    """The next start would wait for a minute until it has run out, and the route with it."""
+    rescue(place, batch(b"one"))
+    source = open_source(place)
+    with source.exclusive("default") as is_mine:
+        assert is_mine
+        assert LEASE in bucket.objects()
+        source.close()
+        assert LEASE not in bucket.objects()
+        with open_source(place).exclusive("default") as is_next:
+            assert is_next
+        assert LEASE not in bucket.objects()
+
+
 def test_a_lease_whose_answer_was_lost_is_known_again(
     place: str, source: S3Source, relay: Relay, bucket: Bucket, clock: FakeClock
 ) -> None:
