@@ -28,7 +28,6 @@ def sinks(*kinesis_per_s: float) -> Sinks:
     )  # fmt: skip
 
 
-@pytest.mark.system
 def test_every_event_is_found_again_behind_every_sink(measured: Sinks) -> None:
     """A sink that is fast because it forgets would win."""
     assert ["file", *OTHERS] == [row.sink for row in measured.rows]

@@ -18,9 +18,6 @@ from tests.server import Server, wait_for
 from tests.standins.sdk import ENVIRON
 from tests.standins.seaweed import Seaweed
 
-#: Half a minute with a server of somebody else's: more than the quick tests have to spare.
-pytestmark = pytest.mark.system
-
 SPOOL_BYTES = 8 << 20
 #: After so many uploads to the dead sink, one to another.
 BESIDE = 10
