@@ -7,14 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from bench.axes import Axis, log, plain
 from bench.cell import Cell
 from bench.memory import CASE as MEMORY_CASE
 from bench.memory import LIMIT_BYTES, Memory
 from bench.scaling import BY_HOUR, CASE, OF_TENANTS, WORKERS_CASE, Point, Scaling, Sweep
 from bench.scaling_table import cpu_us_per_event, refused_part
-from bench.svg import Line, Panel, figure
 from bench.table import OTHERS_LIMIT
+from collector.drawing.axes import Axis, log, plain
+from collector.drawing.svg import Line, Panel, figure
 
 #: Collector's two greens, the reference's two greys, and what a limit or an ideal is drawn in: the colours of
 #: docs/data-path.svg.

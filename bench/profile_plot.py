@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.axes import Axis
 from bench.profiling import Profile, Report, Row, title
 from bench.stages import STAGES, Stage
-from bench.svg import EDGE, GRID, INK, PAPER, SOFT, WIDTH, number, page, text
+from collector.drawing.axes import Axis
+from collector.drawing.svg import EDGE, GRID, INK, PAPER, SOFT, WIDTH, number, page, text
 
 #: Pixels: what is above the first case, of each case its words, its two bars and its axis, and where the bars begin.
 _TOP, _WORDS, _BAR, _GAP, _FLOOR, _AXIS, _REST = 84, 12, 46, 4, 22, 20, 26

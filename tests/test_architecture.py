@@ -27,7 +27,7 @@ PACKAGE = ROOT / "collector"
 ROWS: tuple[frozenset[str], ...] = (
     frozenset({"event", "tenant", "outcome", "errors"}),
     frozenset({"clock"}),
-    frozenset({"settings", "uuid7", "intervals"}),
+    frozenset({"settings", "uuid7", "intervals", "drawing"}),
     frozenset({"telemetry", "aws"}),
     frozenset({"buffer", "sinks", "protocols"}),
     frozenset({"admission", "delivery"}),

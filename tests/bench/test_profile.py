@@ -13,7 +13,7 @@ from bench.profile_plot import draw
 from bench.profile_table import render
 from bench.profiling import CASES, Profile, Report, Row, fold
 from bench.stages import STAGES, Stack
-from bench.svg import WIDTH
+from collector.drawing.svg import WIDTH
 from tests.bench.test_run import ACCOUNT, CELL
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"

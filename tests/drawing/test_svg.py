@@ -7,8 +7,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.axes import Axis, log, plain, short
-from bench.svg import WIDTH, Line, Panel, figure
+from collector.drawing.axes import Axis, log, plain, short
+from collector.drawing.svg import WIDTH, Line, Panel, figure
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 

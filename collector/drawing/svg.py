@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import msgspec
 
-from bench.axes import Axis
+from collector.drawing.axes import Axis
 
 INK, SOFT, GRID, PAPER = "#1f2937", "#5b6778", "#e4e8ee", "#ffffff"
 _FONT = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
