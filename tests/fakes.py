@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from collector.errors import TransientSinkError
@@ -48,7 +48,7 @@ class RecordingSignals(Signals):
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.flushes = 0
 
-    def flush(self) -> None:
+    def flush(self, *, hold: Collection[str] = ()) -> None:
         """Count."""
         self.flushes += 1
 

@@ -5,6 +5,7 @@ Gathers what strangers can cause at will, so that it is logged once a flush for 
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 from collector.clock import Clock
 from collector.telemetry.metrics import OVERFLOW
@@ -37,9 +38,21 @@ class Gathering:
         self._lock = threading.Lock()
         self._kinds: dict[tuple[str | None, ...], Kind] = {}
 
-    def add(self, name: str, key: tuple[str | None, ...], values: Values, count: int) -> bool:
-        """Put `count` occurrences of the signal `name` to their like; return whether they had to be folded."""
-        now_us = self._clock.now_us()
+    def add(
+        self,
+        name: str,
+        key: tuple[str | None, ...],
+        values: Values,
+        count: int,
+        *,
+        span_us: tuple[int, int] | None = None,
+    ) -> bool:
+        """
+        Put `count` occurrences of the signal `name` to their like; return whether they had to be folded.
+
+        They are of now, or the first and the last of them of `span_us`.
+        """
+        first_us, last_us = span_us or (self._clock.now_us(),) * 2
         with self._lock:
             kind = self._kinds.get((name, *key))
             folded = kind is None and len(self._kinds) >= self._max_keys
@@ -47,13 +60,14 @@ class Gathering:
                 key, values = (OVERFLOW,), (OVERFLOW,) * len(values)
                 kind = self._kinds.get((name, *key))
             if kind is None:
-                kind = self._kinds[(name, *key)] = Kind(values, now_us)
+                kind = self._kinds[(name, *key)] = Kind(values, first_us)
             kind.count += count
-            kind.last_us = now_us
+            kind.last_us = last_us
         return folded
 
-    def take(self) -> list[tuple[str, Kind]]:
-        """Return what was gathered, with the signals' names, and begin anew."""
+    def take(self, hold: Collection[str] = ()) -> list[tuple[str, Kind]]:
+        """Return what was gathered, with the signals' names, and begin anew; those of the names `hold` stay."""
         with self._lock:
-            kinds, self._kinds = self._kinds, {}
-        return [(str(name), kind) for (name, *_), kind in kinds.items()]
+            kinds = self._kinds
+            self._kinds = {key: kind for key, kind in kinds.items() if key[0] in hold}
+        return [(str(name), kind) for (name, *_), kind in kinds.items() if name not in hold]

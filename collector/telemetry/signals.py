@@ -9,6 +9,7 @@ What strangers can cause at will is counted at once and logged together, once a 
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from collector.clock import Clock
@@ -17,14 +18,16 @@ from collector.telemetry.catalogue import SIGNALS, SPAN
 from collector.telemetry.copies import CopySignals
 from collector.telemetry.deliveries import DeliverySignals
 from collector.telemetry.gathering import MAX_KEYS, Gathering
+from collector.telemetry.line_signals import LineSignals
 from collector.telemetry.logs import rfc3339
 from collector.telemetry.metrics import Metrics
+from collector.telemetry.reports import ReportSignals
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 
-class Signals(CopySignals, DeliverySignals):
+class Signals(CopySignals, DeliverySignals, LineSignals, ReportSignals):
     """Every signal as a method. Safe to call from any thread or greenlet; never raises because of a log."""
 
     def __init__(
@@ -264,11 +267,15 @@ class Signals(CopySignals, DeliverySignals):
         now = rfc3339(self._clock.now_us())
         self._say["error"]("internal.error", where=where, error=kind, exc_info=error, count=1, first=now, last=now)
 
-    def flush(self) -> None:
-        """Log what was gathered since the last flush; the runtime calls it once a second and at the end."""
+    def flush(self, *, hold: Collection[str] = ()) -> None:
+        """
+        Log what was gathered since the last flush; the runtime calls it once a second and at the end.
+
+        What is gathered of the names `hold` is kept for a later one.
+        """
         with self._lock:
             self._shown.clear()
-        for name, kind in self._gathering.take():
+        for name, kind in self._gathering.take(hold):
             signal = SIGNALS[name]
             fields = [field for field in signal.fields if field not in (*SPAN, "traceback")]
             self._say[signal.levels[0]](
