@@ -11,6 +11,8 @@ Every exception that Collector raises on purpose.
     │   └── TransientSinkError   nothing of the batch counts as written: put it back, try later
     │       ├── ThrottledSinkError   the sink asks for a slower pace
     │       └── AmbiguousSinkError   no answer came: what was sent may have arrived, and will be sent again
+    ├── HecUnsent                a request to Splunk did not leave: nobody has its lines
+    ├── HecUnanswered            a request to Splunk left, whole or in part, and no answer came
     ├── BindError                an address can't be listened on
     └── LedgerError              an account that does not add up: a defect of ours
 
@@ -72,6 +74,22 @@ class ThrottledSinkError(TransientSinkError):
 
 class AmbiguousSinkError(TransientSinkError):
     """Raised by a sink that was not told what became of the batch: tried again, its events may be there twice."""
+
+
+class HecUnsent(CollectorError):
+    """Raised when a request to Splunk did not leave."""
+
+
+class HecUnanswered(CollectorError):
+    """
+    Raised when a request to Splunk left, whole or in part, and no answer came: its lines may have arrived.
+
+    `wire_bytes` is how many went, if all of it did.
+    """
+
+    def __init__(self, message: str, *, wire_bytes: int) -> None:
+        super().__init__(message)
+        self.wire_bytes = wire_bytes
 
 
 class BindError(CollectorError):

@@ -76,6 +76,10 @@ GEVENT_OWNERS = {
     "collector.receiver.worker",
 }  # fmt: skip
 
+# Modules that stand on splunk-handler, and with it on requests and urllib3, which looks for IPv6 as it is imported.
+SPLUNK_OWNERS = {"collector.telemetry.hec.handler", "collector.telemetry.hec.transport"}
+LOOKS_FOR_IPV6 = re.compile(r"collector\.telemetry\.hec\.\w+: socket\.(__new__|bind)\b")
+
 # A path of one machine works on that machine alone.
 ONE_MACHINE = re.compile(rb"(?<![\w.>~)*])/(?:home|root|Users|work|farm|builds|var/lib/jenkins)/[\w.{]")
 
@@ -356,14 +360,16 @@ def test_importing_collector_does_nothing() -> None:
     """What an import opens is opened in whichever process imports first, and nobody closes it."""
     modules = [module_name(source.path) for source in sources() if source.path.startswith("collector/")]
     # Those that may bring gevent come last, so that what others bring is seen before.
-    ordered = [name for name in modules if name not in GEVENT_OWNERS] + sorted(GEVENT_OWNERS, reverse=True)
+    owners = [*sorted(GEVENT_OWNERS, reverse=True), *sorted(SPLUNK_OWNERS)]
+    ordered = [name for name in modules if name not in owners] + owners
 
     report = run_importer(ordered, ROOT)
 
-    assert [] == report["done"]
+    assert [] == [act for act in report["done"] if LOOKS_FOR_IPV6.match(act) is None]
     assert 1 == report["threads"]
-    assert {} == {heavy: module for heavy, module in report["seen"].items() if heavy != "gevent"}
+    assert {"gevent", "splunk_handler"} >= set(report["seen"])
     assert report["seen"].get("gevent", "collector.bootstrap") in GEVENT_OWNERS
+    assert report["seen"]["splunk_handler"] in SPLUNK_OWNERS
 
 
 @pytest.mark.parametrize(

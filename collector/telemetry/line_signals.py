@@ -43,6 +43,11 @@ class LineSignals:
         self._metrics.set("collector_hec_failing", 1)
         self._say["error"]("hec.refused", cause=cause[:_MOST_CAUSE], retry_in_s=round(retry_in_s, 3))
 
+    def hec_unconfirmed(self, cause: str) -> None:
+        """Acks are wanted, and can't be had."""
+        self._metrics.set("collector_hec_unconfirmed", 1)
+        self._say["error"]("hec.unconfirmed", cause=cause[:_MOST_CAUSE])
+
     def hec_recovered(self, seconds: float) -> None:
         """Splunk takes lines again, after so many seconds."""
         self._metrics.set("collector_hec_failing", 0)

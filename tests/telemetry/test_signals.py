@@ -117,6 +117,7 @@ CALLS: list[tuple[str, dict[str, Any], str | None]] = [
     ),
     ("hec.failing", {"cause": "503: server is busy", "retry_in_s": 3.5}, "warning"),
     ("hec.refused", {"cause": "403: invalid (code 4)", "retry_in_s": 60.0}, "error"),
+    ("hec.unconfirmed", {"cause": "its token does not use them"}, "error"),
     ("hec.recovered", {"seconds": 12.5}, "info"),
     (
         "intake.report",

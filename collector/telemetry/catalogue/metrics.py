@@ -81,6 +81,7 @@ METRICS: dict[str, Metric] = {
         Metric("collector_hec_requests_total", _C, "Requests with log lines, by what came of them.", ("result",)),
         Metric("collector_hec_possible_duplicate_lines_total", _C, "Log lines sent again in doubt."),
         Metric("collector_hec_failing", _SUM, "Processes whose log lines Splunk does not take at the moment."),
+        Metric("collector_hec_unconfirmed", _SUM, "Processes that want acknowledgements of Splunk and get none."),
         Metric("collector_log_keys_folded_total", _C, "Signals logged together, there being too many kinds."),
         Metric("collector_metric_series_folded_total", _C, "Counts made under no own labels, there being too many."),
     )

@@ -184,6 +184,10 @@ SIGNALS: dict[str, Signal] = {
             "Splunk refuses all log lines, for the token, the index or the URL: that needs a human. They wait.",
         ),
         Signal(
+            "hec.unconfirmed", ("error",), ("collector_hec_unconfirmed",), ("cause",),
+            "COLLECTOR_HEC_ACK is on and Splunk confirms nothing. Its answer alone counts as delivered from now on.",
+        ),
+        Signal(
             "hec.recovered", ("info",), ("collector_hec_failing",), ("seconds",),
             "Splunk takes log lines again, after so long.",
         ),
