@@ -10,11 +10,13 @@ Under the launcher they were read before, and lie in an open file that the maste
 # mypy: ignore-errors
 # gunicorn reads it as a script, and its hooks have gunicorn's shapes, for which there are no types.
 
+import contextlib
 import gc
 import json
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -68,13 +70,49 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, separators=(",", ":"))
 
 
+class StdoutLines(logging.Handler):
+    """
+    Lines to the standard output that do not wait for its reader; in a worker, Collector's own log takes its place.
+
+    A line that does not get through is lost, and the next one that does tells how many were.
+    """
+
+    _lost = 0
+
+    def emit(self, record):
+        line = self.format(record)
+        if self._lost:
+            line = f'{line[:-1]},"lines_lost":{self._lost}}}'
+        try:
+            os.write(1, f"{line}\n".encode())
+        except OSError:
+            self._lost += 1
+        else:
+            self._lost = 0
+
+
+def _unblock(fd):
+    """Let the master and its workers write without blocking; the launcher has seen to it for its own."""
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode) or not os.get_blocking(fd):
+            return
+        opened = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        os.dup2(opened, fd)
+        os.close(opened)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.set_blocking(fd, False)
+
+
 globals().update(_settings())
+_unblock(1)
+_unblock(2)
 
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": JsonLines}},
-    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+    "handlers": {"stdout": {"()": StdoutLines, "formatter": "json"}},
     "root": {"level": "WARNING", "handlers": ["stdout"]},
     "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stdout"], "propagate": False}},
 }

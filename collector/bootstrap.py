@@ -51,9 +51,9 @@ from collector.sinks.registry import (
     open_sink,
     open_source,
 )
-from collector.telemetry.logs import LineStream, build_logger
+from collector.telemetry.logbook import Logbook
 from collector.telemetry.metrics import Metrics
-from collector.telemetry.signals import Signals
+from collector.telemetry.reporter import Reporter
 from collector.uuid7 import Uuid7
 
 #: How long a thread that computes, as for a page or the tenants, keeps the interpreter when the loop wants it back, in
@@ -83,8 +83,8 @@ def build(settings: Settings) -> Doors:
     # Sorts by age, tells the process, and is like no other, whatever pids come again.
     owner = f"{clock.now_us():016d}-{os.getpid()}-{new_id()[-8:]}"
     counts = Metrics(worker=owner)
-    logger = build_logger(LineStream(counts), settings.log_level, clock=clock, pid=os.getpid(), owner=owner)
-    signals = Signals(logger, counts, clock=clock)
+    log = Logbook(settings, clock=clock, counts=counts, rest=gevent.sleep, owner=owner)
+    signals = log.signals
 
     spool_dir = Path(settings.spool_dir)
     mount_bytes, memory_limit = mount_size_bytes(settings.spool_dir), memory_limit_bytes()
@@ -173,6 +173,14 @@ def build(settings: Settings) -> Doors:
         parking=parking,
         claims=claims,
     )
+    reporter = Reporter(
+        every_s=settings.report_s,
+        lock=spool_dir / "speaker",
+        ledger=spool.books.totals,
+        signals=signals,
+        clock=clock,
+        offload=off_hub,
+    )
     runtime = Runtime(
         spool=spool,
         flusher=flusher,
@@ -185,6 +193,8 @@ def build(settings: Settings) -> Doors:
         clock=clock,
         signals=signals,
         counts=counts,
+        log=log,
+        reporter=reporter,
         times=Times(
             lame_duck_s=settings.lame_duck_s,
             drain_s=settings.drain_s,

@@ -28,3 +28,8 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return CLOCK_MONOTONIC in seconds."""
         return time.monotonic()
+
+
+def pause(seconds: float) -> None:
+    """Let a thread wait so long; whoever has a loop to go on waits by that."""
+    time.sleep(seconds)

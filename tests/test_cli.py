@@ -107,13 +107,13 @@ def test_check_finds_a_spool_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_check_notes_what_may_surprise(tmp_path: Path) -> None:
-    """A setting that does nothing yet, and a spool that is no memory, are no mistakes; silence about them would be."""
+    """A token in the clear, and a spool that is no memory, are no mistakes; silence about them would be."""
     (tmp_path / "m.json").write_text(json.dumps([{"containerPath": "/", "size": 1}]))
 
-    result = run("check", SPOOL_DIR="/proc/../var", TMPFS_MOUNTS="m.json", HEC_URL="https://x", HEC_TOKEN="t")
+    result = run("check", SPOOL_DIR="/proc/../var", TMPFS_MOUNTS="m.json", HEC_URL="http://x", HEC_TOKEN="t")
 
     assert 0 == result.exit_code
-    assert "COLLECTOR_HEC_URL has no effect in this build" in result.stdout
+    assert "COLLECTOR_HEC_URL is http, and the token goes over the network in the clear" in result.stdout
 
 
 @pytest.mark.parametrize(("workers", "said"), [(2, False), (3, True)])

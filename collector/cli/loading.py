@@ -7,7 +7,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from collector.cli.screen import fail, size
 from collector.clock import SystemClock
@@ -62,6 +64,7 @@ def _machine_problems(settings: Settings, name_of: Callable[[str], str]) -> list
             opening()
         except ValueError as error:
             problems.append(f"{name}: {error}")
+    problems += _splunk_problems(settings, name_of)
     place = nearest_existing(settings.spool_dir)
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         problems.append(f"{name_of('spool_dir')}: {place} is no directory that this user may write to; write another")
@@ -71,6 +74,24 @@ def _machine_problems(settings: Settings, name_of: Callable[[str], str]) -> list
         dedupe_budget(settings, mount_bytes=mount_bytes, memory_limit=memory_limit_bytes())
     except SettingsError as error:
         problems += error.problems
+    return problems
+
+
+def _splunk_problems(settings: Settings, name_of: Callable[[str], str]) -> list[str]:
+    if settings.hec_url is None:
+        return []
+    problems = []
+    if find_spec("splunk_handler") is None:
+        problems.append(
+            f"{name_of('hec_url')}: needs the extra `splunk`, which is not installed: pip install 'collector[splunk]'"
+        )
+    if settings.hec_ca_file is not None:
+        import ssl  # noqa: PLC0415 -- 5 ms of a start, for those who have a certificate of their own
+
+        try:
+            ssl.create_default_context(cafile=settings.hec_ca_file)
+        except OSError as error:
+            problems.append(f"{name_of('hec_ca_file')}: {settings.hec_ca_file} holds no certificates: {error.strerror}")
     return problems
 
 
@@ -89,6 +110,6 @@ def notes(settings: Settings) -> list[str]:
         )
     if settings.rescue_sink is not None and not can_be_read_back(settings.rescue_sink):
         notes.append(f"COLLECTOR_RESCUE_SINK is {settings.rescue_sink}, and no replay can send on what went there")
-    if settings.hec_url is not None:
-        notes.append("COLLECTOR_HEC_URL has no effect in this build: logs go to the standard output only")
+    if settings.hec_url is not None and urlsplit(settings.hec_url).scheme == "http":
+        notes.append("COLLECTOR_HEC_URL is http, and the token goes over the network in the clear: use https")
     return notes

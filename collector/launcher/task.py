@@ -7,28 +7,24 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
-from collector.clock import SystemClock
+from collector.clock import SystemClock, pause
 from collector.launcher.children import Children
 from collector.launcher.life import Launcher
 from collector.launcher.machine import Machine
 from collector.launcher.plan import read_handoff, write_handoff
 from collector.settings import Settings
-from collector.telemetry.logs import LineStream, build_logger
+from collector.telemetry.logbook import Logbook
 from collector.telemetry.metrics import Metrics
-from collector.telemetry.signals import Signals
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
+from collector.telemetry.stdout import unblock
 
 #: Signals wake the loop. So often it looks by itself, while something is under way and otherwise.
 _BUSY_S, _IDLE_S = 0.05, 1.0
 _FLUSH_EVERY_S = 1.0
 _ALARMS_BYTES = 1024
+_STDOUT, _STDERR = 1, 2
 _HEARD = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
 #: gunicorn's, and without effect here; by default they would end or stop the process.
 _UNHEARD = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
@@ -41,13 +37,17 @@ def run(settings: Settings, *, configuration: Path, environ: Mapping[str, str]) 
     `configuration` is gunicorn's, `environ` what everything is started with. It takes the process's signals.
     """
     alarms = _alarms()
+    # Whatever is started from here on has a standard output that it never waits for.
+    unblock(_STDOUT)
+    unblock(_STDERR)
     clock, counts = SystemClock(), Metrics()
-    logger = _LateLogger(partial(build_logger, LineStream(counts), settings.log_level, clock=clock, pid=os.getpid()))
-    signals = Signals(cast("FilteringBoundLogger", logger), counts, clock=clock)
+    log = Logbook(settings, clock=clock, counts=counts, rest=pause)
     children = Children()
     children.adopt_orphans()
     world = Machine(children, configuration=configuration, environ=environ)
-    launcher = Launcher(read_handoff(write_handoff(settings)), world=world, clock=clock, signals=signals, counts=counts)
+    launcher = Launcher(
+        read_handoff(write_handoff(settings)), world=world, clock=clock, signals=log.signals, counts=counts
+    )
     flush_at, heard = 0.0, b""
     with selectors.DefaultSelector() as selector:
         selector.register(alarms, selectors.EVENT_READ)
@@ -58,46 +58,16 @@ def run(settings: Settings, *, configuration: Path, environ: Mapping[str, str]) 
                 children.reap()
                 launcher.tick()
             except Exception as error:  # noqa: BLE001 - the first process of a task must not end by a defect
-                signals.internal_error("launcher.tick", error)
-            logger.prepare()
+                log.signals.internal_error("launcher.tick", error)
+            # What loads slowly is loaded while gunicorn starts, and not before it does.
+            log.start()
             if clock.monotonic() >= flush_at:
                 flush_at = clock.monotonic() + _FLUSH_EVERY_S
-                signals.flush()
+                log.tick()
             ready = launcher.exit_status is None and selector.select(_BUSY_S if launcher.is_busy else _IDLE_S)
             heard = os.read(alarms, _ALARMS_BYTES) if ready else b""
-    signals.flush()
+    log.close()
     return launcher.exit_status, launcher.problem
-
-
-class _LateLogger:
-    """
-    A logger that is built for its first line, or when there is time.
-
-    structlog takes 40 ms to load. They are spent while gunicorn starts, and not before it is.
-    """
-
-    def __init__(self, build: Callable[[], FilteringBoundLogger]) -> None:
-        self._build = build
-
-    @cached_property
-    def _logger(self) -> FilteringBoundLogger:
-        return self._build()
-
-    def prepare(self) -> None:
-        """Build it, unless that is done."""
-        _ = self._logger
-
-    def debug(self, event: str, **fields: object) -> None:
-        self._logger.debug(event, **fields)
-
-    def info(self, event: str, **fields: object) -> None:
-        self._logger.info(event, **fields)
-
-    def warning(self, event: str, **fields: object) -> None:
-        self._logger.warning(event, **fields)
-
-    def error(self, event: str, **fields: object) -> None:
-        self._logger.error(event, **fields)
 
 
 def _alarms() -> int:

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from collector.clock import SystemClock
+from collector.clock import SystemClock, pause
 from collector.settings import Settings, load_for_worker
 from collector.telemetry.books import Books
-from collector.telemetry.logs import LineStream, build_logger
+from collector.telemetry.logbook import Logbook
 from collector.telemetry.metrics import Metrics
-from collector.telemetry.signals import Signals
 
 
 def tell_drain_done(settings: Settings | None = None) -> None:
@@ -21,10 +20,9 @@ def tell_drain_done(settings: Settings | None = None) -> None:
     For gunicorn's master, or a child of the launcher; `settings` None means: those that it was started with.
     """
     settings = settings or load_for_worker()
-    clock, counts = SystemClock(), Metrics()
-    signals = Signals(build_logger(LineStream(counts), settings.log_level, clock=clock), counts, clock=clock)
+    log = Logbook(settings, clock=SystemClock(), counts=Metrics(), rest=pause)
     total = Books(Path(settings.spool_dir)).totals().outcomes()
-    signals.drain_done(
+    log.signals.drain_done(
         scope="task",
         accepted=total["accepted"],
         delivered=total["delivered"],
@@ -34,3 +32,4 @@ def tell_drain_done(settings: Settings | None = None) -> None:
         deduplicated=total["deduplicated"],
         left=total["pending"],
     )
+    log.close()

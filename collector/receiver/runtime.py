@@ -23,6 +23,8 @@ from collector.outcome import Reason
 from collector.sinks.base import Opened
 from collector.telemetry import metrics
 from collector.telemetry.books import METRICS, replace
+from collector.telemetry.logbook import Logbook
+from collector.telemetry.reporter import Reporter
 from collector.telemetry.signals import Signals
 
 #: How often the spool, the tenants and the gate are looked after, in seconds.
@@ -63,6 +65,8 @@ class Runtime:
         clock: Clock,
         signals: Signals,
         counts: metrics.Metrics,
+        log: Logbook,
+        reporter: Reporter,
         times: Times,
         spawn: Callable[[Callable[[], None]], object],
         rest: Callable[[float], None],
@@ -78,6 +82,8 @@ class Runtime:
         self._clock = clock
         self._signals = signals
         self._counts = counts
+        self._log = log
+        self._reporter = reporter
         self._spawn = spawn
         self._rest = rest
         self._publish_at = 0.0
@@ -90,6 +96,7 @@ class Runtime:
 
     def start(self) -> None:
         """Open everything and start the background work; called once, in the forked and patched worker."""
+        self._log.start()
         for sink in self._sinks:
             try:
                 sink.start()
@@ -136,6 +143,7 @@ class Runtime:
                 self._replayer.close()
             self._drain(budget_s, to_rescue)
             self._gate.gone = True
+            self._guard("reporter.report", lambda: self._reporter.report(self.snapshot()))
             totals = self._spool.totals()
             self._signals.drain_done(
                 scope="worker",
@@ -171,7 +179,8 @@ class Runtime:
         if self._replayer is not None:
             self._replayer.close()
         self._flusher.close()
-        self._signals.flush()
+        self._reporter.close()
+        self._log.close()
         if self._started:
             self._guard("metrics.publish", self._publish)
         self._spool.close()
@@ -195,8 +204,10 @@ class Runtime:
         now = self._clock.monotonic()
         if now >= self._publish_at:
             self._publish_at = now + _PUBLISH_EVERY_S
-            self._guard("signals.flush", self._signals.flush)
+            self._guard("log.tick", self._log.tick)
             self._guard("metrics.publish", self._publish)
+            if self._reporter.is_due():
+                self._guard("reporter.report", lambda: self._reporter.report(self.snapshot()))
 
     def _guard(self, where: str, part: Callable[[], object]) -> None:
         try:
@@ -207,6 +218,7 @@ class Runtime:
     def snapshot(self) -> metrics.Snapshot:
         """Return this worker's metrics as they are now."""
         counts, spool = self._counts, self._spool
+        self._log.look()
         counts.set("collector_spool_bytes", spool.used_bytes)
         counts.set("collector_spool_budget_bytes", spool.bounds.worker_bytes)
         counts.set("collector_spool_refusing", int(spool.is_full))

@@ -25,6 +25,8 @@ DEFAULT_SINK = "file:data"
 _POLLS_S = 2.0
 #: Fargate's longest stopTimeout. gunicorn must be done before it.
 MAX_STOP_GRACE_S = 120
+#: How long the last log lines of a process may wait for Splunk, in seconds. A choice.
+HEC_DRAIN_S = 3.0
 #: Of the mount, the spool leaves room for the ledger, metrics and tenants that share it (a guess, ample).
 _MOUNT_PART = 0.90
 #: Of the memory, which tmpfs counts against: the workers need the rest (a guess, from 120 MiB a worker).
@@ -44,10 +46,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     batch whose sink fails for `rescue_after_s` goes to the rescue sink. An event that is too large for its sink lies in
     `claim_sink`, if there is one, and a claim of it takes its place. Uploads that would wait longer than
     `max_lag_s` for their turn are refused. Without `hot_door` all go through gunicorn's parser and Flask, to the same
-    answers. `trusted_hops` counts the proxies in front that append to X-Forwarded-For. `aws_keys_allowed` are boto3's
-    names, with commas between them, of the providers whose long-lived keys are wanted. `read_at_s` is CLOCK_MONOTONIC
-    at the reading of the settings file, None when it is not known; `text_sha256` is of the file's text, empty without a
-    file.
+    answers. Every `report_s` a worker says in the log how it stands; 0 means never. `task` is the host in Splunk, None
+    for the name that the system has. `trusted_hops` counts the proxies in front that append to X-Forwarded-For.
+    `aws_keys_allowed` are boto3's names, with commas between them, of the providers whose long-lived keys are wanted.
+    `read_at_s` is CLOCK_MONOTONIC at the reading of the settings file, None when it is not known; `text_sha256` is of
+    the file's text, empty without a file.
     """
 
     bind: str = "127.0.0.1:8080"
@@ -65,6 +68,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hec_token: str | None = None
     hec_token_file: str | None = None
     hec_buffer_bytes: int = 16 << 20
+    hec_batch_bytes: int = 256 << 10
+    hec_linger_s: float = 1.0
+    hec_ack: bool = False
+    hec_index: str | None = None
+    hec_ca_file: str | None = None
+    task: str | None = None
+    report_s: float = 60.0
     drain_s: float = 20.0
     lame_duck_s: float = 3.0
     rescue_after_s: float = 60.0
@@ -103,10 +113,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         How long gunicorn lets a worker finish: idle connections and uploads on their way first, then the drain.
 
-        An upload may take its body's deadline and then wait for its sink. Whole seconds, as gunicorn wants them.
+        An upload may take its body's deadline and then wait for its sink, and the last log lines may wait for Splunk.
+        Whole seconds, as gunicorn wants them.
         """
         last_answer_s = max(self.keepalive_s, self.body_deadline_s + self.ack_timeout_s)
-        return math.floor(self.lame_duck_s + last_answer_s + _POLLS_S + self.drain_s) + 1
+        last_lines_s = 0.0 if self.hec_url is None else HEC_DRAIN_S
+        return math.floor(self.lame_duck_s + last_answer_s + _POLLS_S + self.drain_s + last_lines_s) + 1
 
     def shown(self) -> dict[str, Any]:
         """Return what was set, in order and fit for a log or a screen: secrets masked, tenants counted."""

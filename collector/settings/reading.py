@@ -43,6 +43,13 @@ _PARSERS: dict[str, Parse] = {
     "hec_url": http_url,
     "hec_token": token,
     "hec_buffer_bytes": size(at_least=64 << 10),
+    # Splunk Cloud is quoted with a limit of 1 MB.
+    "hec_batch_bytes": size(at_least=4 << 10, at_most=1_000_000),
+    "hec_linger_s": seconds(above=0),
+    "hec_ack": switch,
+    "hec_index": token,
+    "task": token,
+    "report_s": seconds(at_least=0),
     "drain_s": seconds(at_least=0),
     "lame_duck_s": seconds(at_least=0),
     "rescue_after_s": seconds(at_least=0),
@@ -65,7 +72,7 @@ _PARSERS: dict[str, Parse] = {
     "aws_keys_allowed": names,
     "log_level": choice("debug", "info", "warning", "error"),
 }
-_PATHS = ("spool_dir", "admin_token_file", "hec_token_file", "tmpfs_mounts")
+_PATHS = ("spool_dir", "admin_token_file", "hec_token_file", "hec_ca_file", "tmpfs_mounts")
 _SINKS = ("sink", "rescue_sink", "claim_sink")
 _SINGLE = (*_PARSERS, *_PATHS, *_SINKS)
 #: Every variable there is, with its setting.

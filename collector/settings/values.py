@@ -120,7 +120,7 @@ def seconds(*, at_least: float | None = None, above: float | None = None) -> Par
     return number(at_least=at_least, above=above, unit="seconds")
 
 
-def size(*, at_least: int) -> Parse:
+def size(*, at_least: int, at_most: int | None = None) -> Parse:
     """Make a parser of sizes: bytes as a whole number, or text like `16 MiB`."""
 
     def parse(raw: object) -> int:
@@ -131,6 +131,8 @@ def size(*, at_least: int) -> Parse:
             raise ValueError(f"{quoted(raw)} is not a size; write bytes, or a whole number with KiB, MiB or GiB")
         if value < at_least:
             raise ValueError(f"{value} bytes is too small; write at least {at_least}")
+        if at_most is not None and value > at_most:
+            raise ValueError(f"{value} bytes is too large; write at most {at_most}")
         return value
 
     return parse

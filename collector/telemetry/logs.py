@@ -1,29 +1,29 @@
 """
 JSON lines on stdout: made by structlog, without its global configuration.
 
-A line holds `ts` (RFC 3339, UTC, µs), `level`, `event` (a constant name, such as `batch.failed`), what was bound
-(`pid`, `owner`), then the fields of its signal. `signals` decides what is said; this module is the last defence
-against saying too much: it withholds secrets and event content, bounds every value and every line, and never raises.
+A line holds `ts` (RFC 3339, UTC, µs), `level`, `event` (a constant name, such as `batch.failed`), `boot` and `seq`,
+what was bound (`pid`, `owner`), then the fields of its signal. `signals` decides what is said; this module is the last
+defence against saying too much: it withholds secrets and event content, bounds every value and every line, and never
+raises.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partialmethod
+from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
 from collector.clock import Clock, SystemClock
 from collector.errors import CollectorError
-from collector.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
@@ -50,7 +50,7 @@ MAX_FRAMES = 64
 #: Causes and contexts of one exception that a traceback shows. A guess.
 MAX_CHAIN = 5
 
-_ALWAYS = ("ts", "level", "event", "pid", "owner")
+_ALWAYS = ("ts", "level", "event", "boot", "seq", "pid", "owner")
 _CUT = "…[cut]"
 _SECRET_NAME = re.compile(
     r"key|token|secret|passw|credential|authori[sz]|cookie|bearer|signature|body|payload|event[_-]?(json|line|text|data)",
@@ -72,6 +72,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encoder = msgspec.json.Encoder()
 
 
+#: Who gets a line too, with its level.
+Also = Callable[[bytes, str], None]
+
+
 class Stream(Protocol):
     """Where lines go; `write` takes one whole line, its newline included, and does not raise."""
 
@@ -79,60 +83,46 @@ class Stream(Protocol):
         """Take one line."""
 
 
-class LineStream:
-    """
-    A file descriptor that takes one line with one `os.write`. Lines that it does not take whole are counted as `lost`.
-
-    Hazard: on a pipe whose reader stands still the write blocks, unless the descriptor is non-blocking; and lines of
-    several workers over PIPE_BUF (4 KiB) may mix then.
-    """
-
-    def __init__(self, metrics: Metrics | None = None, *, fd: int = 1) -> None:
-        self._metrics = metrics
-        self._fd = fd
-        self._torn = False
-        self.lost = 0
-
-    def write(self, line: bytes, /) -> None:
-        """Write the line; one that can't be written, for whatever cause, is lost and counted."""
-        # A line after a torn one starts with a newline, or both would be unreadable.
-        data = b"\n" + line if self._torn else line
-        try:
-            written = os.write(self._fd, data)
-        except OSError:
-            self._lose()
-            return
-        self._torn = written < len(data) if written else self._torn
-        if written < len(data):
-            self._lose()
-
-    def _lose(self) -> None:
-        self.lost += 1
-        if self._metrics is not None:
-            self._metrics.inc("collector_log_lines_lost_total")
-
-
 class _Lines:
-    """What structlog calls a logger: a method a level, each of which writes the line."""
+    """What structlog calls a logger: a method a level, each of which writes the line, and hands it on to `also`."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, also: Also | None) -> None:
         self._stream = stream
+        self._also = also
 
-    def msg(self, line: bytes) -> None:
+    def _put(self, level: str, line: bytes) -> None:
         self._stream.write(line + b"\n")
+        if self._also is not None:
+            self._also(line, level)
 
-    debug = info = warning = error = critical = msg
+    debug = partialmethod(_put, "debug")
+    info = partialmethod(_put, "info")
+    warning = partialmethod(_put, "warning")
+    error = partialmethod(_put, "error")
 
 
-def build_logger(stream: Stream, level: str, *, clock: Clock | None = None, **bound: object) -> FilteringBoundLogger:
-    """Return a logger that writes lines of `level` (a key of `LEVELS`) and above, each with the `bound` fields."""
+def build_logger(
+    stream: Stream,
+    level: str,
+    *,
+    clock: Clock | None = None,
+    also: Also | None = None,
+    boot: str = "",
+    **bound: object,
+) -> FilteringBoundLogger:
+    """
+    Return a logger that writes lines of `level` (a key of `LEVELS`) and above, each with the `bound` fields.
+
+    With a `boot`, the id of a process since its start, they have that and `seq`: 1, 2, 3 …, so that whoever gets them
+    can tell whether one is missing. Each is handed to `also`, too, without its newline.
+    """
     with _hidden("rich"):
         # For its console, where it is installed: 60 ms of a start and 3 MiB for each process, and no console here.
         import structlog  # noqa: PLC0415 -- inside of the block
 
-    stamp = _Stamp(SystemClock() if clock is None else clock)
+    stamp = _Stamp(SystemClock() if clock is None else clock, boot)
     logger = structlog.wrap_logger(
-        cast("WrappedLogger", _Lines(stream)),
+        cast("WrappedLogger", _Lines(stream, also)),
         processors=[stamp, scrub, structlog.processors.JSONRenderer(serializer=_render)],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level.lower()]),
         context_class=dict,
@@ -155,13 +145,17 @@ def _hidden(package: str) -> Iterator[None]:
 
 
 class _Stamp:
-    """The processor that puts `ts`, `level`, `event` first, and turns `exc_info` into `traceback`."""
+    """The processor that puts `ts`, `level`, `event`, `boot`, `seq` first, and turns `exc_info` into `traceback`."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, boot: str) -> None:
         self._clock = clock
+        self._boot = boot
+        self._seq = count(1)
 
     def __call__(self, _logger: WrappedLogger, method: str, event_dict: EventDict) -> EventDict:
         line: dict[str, Any] = {"ts": rfc3339(self._clock.now_us()), "level": method, "event": event_dict.get("event")}
+        if self._boot:
+            line |= {"boot": self._boot, "seq": next(self._seq)}
         error = event_dict.pop("exc_info", None)
         line.update((name, value) for name, value in event_dict.items() if name not in line)
         if isinstance(error, BaseException):
@@ -242,7 +236,7 @@ def _render(event_dict: EventDict, **_default: object) -> bytes:
         line = _encoder.encode(event_dict)
         if len(line) <= MAX_LINE_BYTES:
             return line
-    return _encoder.encode({name: _bounded(str(event_dict.get(name)), 256) for name in _ALWAYS})
+    return _encoder.encode({name: _bounded(str(event_dict[name]), 256) for name in _ALWAYS if name in event_dict})
 
 
 def describe_error(error: BaseException) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,8 +17,7 @@ from collector.errors import TransientSinkError
 from collector.event import Event
 from collector.outcome import Reason
 from collector.telemetry import logs
-from collector.telemetry.logs import LineStream, build_logger, describe_error, rfc3339, scrub
-from collector.telemetry.metrics import Metrics
+from collector.telemetry.logs import build_logger, describe_error, rfc3339, scrub
 from tests.fakes import FakeClock
 
 SECRET = "hunter2-correct-horse"
@@ -44,18 +41,6 @@ def caught(act: Callable[[], object]) -> BaseException:
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is what was asked for
         return error
     raise AssertionError("nothing was raised")
-
-
-@pytest.fixture
-def pipe() -> Iterator[tuple[int, int]]:
-    """The two ends of a pipe, for reading and for writing."""
-    reader, writer = os.pipe()
-    yield reader, writer
-    for fd in (reader, writer):
-        try:
-            os.close(fd)
-        except OSError:
-            assert fd >= 0  # the test has closed it
 
 
 def test_a_line_begins_with_time_level_and_name_then_what_is_bound_then_its_fields() -> None:
@@ -441,77 +426,3 @@ def test_an_error_whose_text_fails_is_still_logged() -> None:
     shown = describe_error(Broken("never read"))
 
     assert shown.endswith("[message failed: ValueError]\n")
-
-
-# -- the descriptor ---------------------------------------------------------------------------------------------
-
-
-def test_a_line_is_one_write(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines of several workers share one pipe, and a line in two writes mixes with others."""
-    reader, writer = pipe
-    sizes = []
-    write = os.write
-
-    def watched(fd: int, data: bytes) -> int:
-        sizes.append(len(data))
-        return write(fd, data)
-
-    monkeypatch.setattr(os, "write", watched)
-
-    build_logger(LineStream(fd=writer), "info").info("a.b", route="default")
-
-    assert [len(os.read(reader, 65536))] == sizes
-
-
-def test_a_broken_pipe_loses_the_line_counts_it_and_raises_nothing(pipe: tuple[int, int]) -> None:
-    """A log driver that dies must not take uploads with it."""
-    reader, writer = pipe
-    os.close(reader)
-    metrics = Metrics()
-    stream = LineStream(metrics, fd=writer)
-    logger = build_logger(stream, "info")
-
-    logger.info("a.b")
-    logger.error("a.c")
-
-    assert 2 == stream.lost
-    assert 2 == metrics.value("collector_log_lines_lost_total")
-
-
-def test_a_closed_descriptor_loses_the_line_and_raises_nothing(pipe: tuple[int, int]) -> None:
-    """A process started without stdout has none."""
-    _, writer = pipe
-    os.close(writer)
-    stream = LineStream(fd=writer)
-
-    stream.write(b"{}\n")
-
-    assert 1 == stream.lost
-
-
-def test_a_full_non_blocking_pipe_loses_lines_whole_and_the_reader_can_still_parse_the_rest(
-    pipe: tuple[int, int],
-) -> None:
-    """A line of which only a part went out must not spoil the next one."""
-    reader, writer = pipe
-    os.set_blocking(writer, False)
-    capacity = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 8192)
-    stream = LineStream(fd=writer)
-    logger = build_logger(stream, "info")
-    written = 0
-    while stream.lost == 0:
-        logger.info("a.b", n=written, text="x" * 3000, more="y" * 2000)
-        written += 1
-        assert written * 5000 <= capacity + 10_000
-    torn = os.read(reader, capacity)
-
-    logger.info("a.c")
-
-    assert not torn.endswith(b"\n")
-    lines = (torn + os.read(reader, capacity)).split(b"\n")
-    parsed = [json.loads(line) for line in lines[:-3]] + [json.loads(lines[-2])]
-    assert [*range(written - 1)] == [line["n"] for line in parsed[:-1]]
-    assert "a.c" == parsed[-1]["event"]
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(lines[-3])
-    assert 1 == stream.lost

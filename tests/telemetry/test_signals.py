@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from collector.outcome import Outcome, Reason
 from collector.telemetry.catalogue import METRICS, SIGNALS, SPAN, Kind, Signal
 from collector.telemetry.gathering import MAX_KEYS
-from collector.telemetry.logs import LEVELS, LineStream, build_logger, is_withheld, rfc3339
+from collector.telemetry.logs import LEVELS, build_logger, is_withheld, rfc3339
 from collector.telemetry.metrics import OVERFLOW, Metrics, Snapshot
 from collector.telemetry.signals import Signals
+from collector.telemetry.stdout import LineStream
 from tests.fakes import FakeClock, RecordingSignals
 
 STARTED = "2026-01-02T03:04:05.678901Z"
@@ -281,16 +282,19 @@ def test_a_signal_is_the_line_and_the_metrics_that_are_declared(
 
 @pytest.mark.parametrize(("name", "arguments"), [call[:2] for call in CALLS])
 def test_a_signal_on_a_broken_stdout_is_still_counted_and_raises_nothing(
-    name: str, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    name: str, arguments: dict[str, Any], pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The log driver is not on the way of an event."""
 
     def refuse(fd: int, data: bytes) -> int:
         raise OSError(errno.EAGAIN if "upload" in name else errno.EPIPE, "no")
 
-    monkeypatch.setattr("collector.telemetry.logs.os.write", refuse)
+    _, writer = pipe
+
+    monkeypatch.setattr("collector.telemetry.stdout.os.write", refuse)
     metrics = Metrics()
-    stream = LineStream(metrics, fd=1)
+    clock = FakeClock()
+    stream = LineStream(clock=clock, fd=writer)
     signals = Signals(build_logger(stream, "debug"), metrics, clock=FakeClock())
     if name == "spool.recovered":
         signals.spool_refusing("a cause")
@@ -302,6 +306,7 @@ def test_a_signal_on_a_broken_stdout_is_still_counted_and_raises_nothing(
 
     getattr(signals, SIGNALS[name].method)(**arguments)
     signals.flush()
+    stream.close(clock.advance)
 
     assert SIGNALS[name].is_report or set(SIGNALS[name].metrics) <= set(moved(before, metrics.snapshot()))
     assert stream.lost >= len(SIGNALS[name].levels[:1])
