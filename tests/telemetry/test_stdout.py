@@ -158,6 +158,7 @@ def test_whatever_the_reader_takes_at_a_time_it_gets_whole_lines_in_order_and_th
             if take := next(takes, 0):
                 with suppress(BlockingIOError):
                     got += os.read(reader, take)
+        stream.flush()
         while part := read_all(reader):
             got += part
             stream.flush()
