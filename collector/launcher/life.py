@@ -16,7 +16,7 @@ from collector.launcher.reload import Reload
 from collector.launcher.runs import Run, Runs
 from collector.launcher.world import AnyChild, World
 from collector.receiver.notice import Notice
-from collector.telemetry.catalogue import SIGNALS
+from collector.telemetry.catalogue import METRICS, SIGNALS, Kind
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.signals import Signals
 
@@ -29,10 +29,13 @@ FIRST_DELAY_S, MAX_DELAY_S = 0.5, 10.0
 FAREWELL_S = 10.0
 
 #: What the launcher counts and the workers show.
-_COUNTERS = tuple(
-    metric
-    for name in ("generation.ready", "generation.ended", "reload.done", "master.died")
-    for metric in SIGNALS[name].metrics
+_COUNTERS = (
+    *(
+        metric
+        for name in ("generation.ready", "generation.ended", "reload.done", "master.died")
+        for metric in SIGNALS[name].metrics
+    ),
+    *(name for name, metric in METRICS.items() if name.startswith("collector_hec_") and metric.kind is Kind.COUNTER),
 )
 
 
