@@ -9,6 +9,7 @@ the middle of a batch means, and that Cloud refuses too large a body with code 6
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -16,6 +17,8 @@ import msgspec
 MAX_ANSWER_BYTES = 64 << 10
 #: How much of what HEC says is told on.
 _MOST_TEXT = 160
+#: A number that was written as text is none if it is longer: it fits into 64 bits.
+_MOST_DIGITS = 18
 
 
 class Verdict(StrEnum):
@@ -43,20 +46,27 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What an answer means. `at` is the place of the refused line in the batch, from 0, for CUT alone."""
+    """
+    What an answer means.
+
+    `at` is the place of the refused line in the batch, from 0, for CUT alone. `in_doubt`: lines of a batch that was not
+    taken may have arrived all the same.
+    """
 
     verdict: Verdict
     cause: str
     at: int = 0
+    in_doubt: bool = False
     ack_id: int | None = None
     is_near_capacity: bool = False
 
 
 class _Body(msgspec.Struct):
-    text: str = ""
-    code: int | None = None
-    at: int | None = msgspec.field(default=None, name="invalid-event-number")
-    ack_id: int | None = msgspec.field(default=None, name="ackId")
+    # Of any type each, or an odd one of them would hide the others.
+    text: Any = ""
+    code: Any = None
+    at: Any = msgspec.field(default=None, name="invalid-event-number")
+    ack_id: Any = msgspec.field(default=None, name="ackId")
 
 
 _TAKEN = frozenset({0, 24, 25})
@@ -81,17 +91,20 @@ _BY_STATUS: dict[int, Verdict] = {
 def read(answer: Answer, lines: int) -> Reading:
     """Say what an answer to a batch of so many lines means."""
     body = _decode(answer.body)
-    said = _words(answer, body)
-    verdict = _verdict(answer.status, body.code)
+    code, at = _number(body.code), _number(body.at)
+    said = _words(answer, body.text, code)
+    verdict = _verdict(answer.status, code)
     if verdict is Verdict.CUT:
-        at = body.at
-        if at is None or not 0 <= at < lines or (at == 0 and body.code == _INVALID_FORMAT):
-            # Without a place, or with the first for one: too large a body is told in the same words.
+        if at is None or at >= lines:
+            # Those before it are indexed all the same, wherever that is.
+            return Reading(Verdict.SPLIT, said, in_doubt=True)
+        if at == 0 and code == _INVALID_FORMAT:
+            # Too large a body is told in the same words.
             return Reading(Verdict.SPLIT, said)
-        return Reading(Verdict.CUT, said, at=at)
+        return Reading(verdict, said, at=at)
     if verdict is Verdict.TAKEN:
-        return Reading(verdict, said, ack_id=body.ack_id, is_near_capacity=body.code in _NEAR_CAPACITY)
-    return Reading(verdict, said)
+        return Reading(verdict, said, ack_id=_number(body.ack_id), is_near_capacity=code in _NEAR_CAPACITY)
+    return Reading(verdict, said, in_doubt=verdict is Verdict.DOUBT)
 
 
 def _verdict(status: int, code: int | None) -> Verdict:
@@ -111,14 +124,21 @@ def _verdict(status: int, code: int | None) -> Verdict:
 
 def _decode(data: bytes) -> _Body:
     try:
-        return msgspec.json.decode(data[:MAX_ANSWER_BYTES], type=_Body)
+        return msgspec.json.decode(data[:MAX_ANSWER_BYTES].decode("utf-8", "replace"), type=_Body)
     except (msgspec.DecodeError, RecursionError):
         return _Body()
 
 
-def _words(answer: Answer, body: _Body) -> str:
-    if body.code is not None:
-        return f"{answer.status}: {body.text[:_MOST_TEXT]} (code {body.code})"
+def _number(value: object) -> int | None:
+    """Return a whole number from 0 on, as text too, as some receivers write them; None for all else."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _words(answer: Answer, text: object, code: int | None) -> str:
+    if code is not None:
+        return f"{answer.status}: {text[:_MOST_TEXT] if isinstance(text, str) else ''} (code {code})"
     if 300 <= answer.status < 400:
         return f"{answer.status}: a redirection, which is not followed; write the URL that it leads to"
     return f"{answer.status}, and no answer of HEC's"

@@ -159,7 +159,7 @@ class Sender:
             return
         reading = read(answer, len(batch))
         is_unconfirmed = reading.verdict is Verdict.TAKEN and self._wants_acks
-        in_doubt = was_in_doubt or reading.verdict is Verdict.DOUBT or is_unconfirmed
+        in_doubt = was_in_doubt or reading.in_doubt or is_unconfirmed
         self._buffer.answered(batch, reading.verdict, wire_bytes=wire_bytes, in_doubt=in_doubt)
         self._settle(batch, answer, reading)
 
