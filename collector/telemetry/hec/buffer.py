@@ -8,7 +8,7 @@ accounts under one short lock, so that they add up at any moment. Nothing here d
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -55,20 +55,19 @@ class Batch(msgspec.Struct, gc=False):
     """
     Lines that go together, in `attempts` requests so far.
 
-    They are `in_doubt` while a request with them is out, or when one had no true answer; and then `is_counted` once
-    they were counted as possible duplicates.
+    `is_out`: a request with them is on its way. `in_doubt`: they may have arrived with one that was before.
     """
 
     lines: Sequence[Line]
     size: int
     attempts: int = 0
     in_doubt: bool = False
-    is_counted: bool = False
+    is_out: bool = False
 
     def part(self, lines: Sequence[Line]) -> Batch:
         """Make a batch of some of its lines, with its past."""
         size = sum([len(line.data) for line in lines])
-        return Batch(lines, size, self.attempts, self.in_doubt, self.is_counted)
+        return Batch(lines, size, self.attempts, self.in_doubt)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -89,26 +88,31 @@ class HecBuffer:
 
     def reset(self) -> None:
         """Begin anew, with nothing held and all accounts at 0: what a fork copied belongs to its parent."""
-        self._lock = threading.Lock()
+        # Of the kind that its owner may take again: a signal's handler or a finalizer may log while it is held.
+        self._lock = threading.RLock()
+        self._is_closed = False
         self._queue: deque[Line] = deque()
         self._flying: dict[int, Batch] = {}
         self._queued_bytes = self._held_bytes = self._high_water_bytes = 0
         self._emitted = self._delivered = self._in_flight = self._bytes_in = 0
-        self._dropped: dict[Drop, int] = {}
+        self._dropped: defaultdict[Drop, int] = defaultdict(int)
         self._losses: dict[Drop, Loss] = {}
         self._lost_since_s: float | None = None
         self._bytes_wire = self._retries = self._possible_duplicates = 0
-        self._results: dict[str, int] = {}
+        self._results: defaultdict[str, int] = defaultdict(int)
 
     # -- lines ---------------------------------------------------------------------------------------------
 
     def put(self, data: bytes, *, is_severe: bool) -> bool:
-        """Queue a line in its envelope; return False when there is no room, and it is dropped."""
+        """Queue a line in its envelope; return False when there is no room, or all was given up, and it is dropped."""
         size = len(data)
         at_s = self._clock.monotonic()
         with self._lock:
             self._emitted += 1
             self._bytes_in += size
+            if self._is_closed:
+                self._drop(Drop.SHUTDOWN, 1)
+                return False
             if self._held_bytes + size > (self._limit_bytes if is_severe else self._common_bytes):
                 self._drop(Drop.FULL, 1)
                 return False
@@ -165,8 +169,13 @@ class HecBuffer:
                 self._drop(reason, len(batch))
 
     def give_up(self, unsent: Drop, sent: Drop) -> None:
-        """Drop all that is left: what was never sent for one reason, what was sent in vain for the other."""
+        """
+        Drop all that is left, and all that comes: what was sent in vain for one reason, what was not for the other.
+
+        An answer that comes later changes nothing any more.
+        """
         with self._lock:
+            self._is_closed = True
             if self._queue:
                 self._drop(unsent, len(self._queue))
                 self._queue.clear()
@@ -174,7 +183,9 @@ class HecBuffer:
                 self._queued_bytes = 0
             for batch in list(self._flying.values()):
                 self._land(batch)
-                self._drop(sent if batch.in_doubt else unsent, len(batch))
+                if batch.is_out and batch.in_doubt:
+                    self._possible_duplicates += len(batch)
+                self._drop(sent if batch.in_doubt or batch.is_out else unsent, len(batch))
 
     def _land(self, batch: Batch) -> bool:
         # A batch that was given up at a shutdown may yet be answered: it has its fate already.
@@ -185,7 +196,7 @@ class HecBuffer:
         return True
 
     def _drop(self, reason: Drop, count: int) -> None:
-        self._dropped[reason] = self._dropped.get(reason, 0) + count
+        self._dropped[reason] += count
         now_us = self._clock.now_us()
         told = self._losses.get(reason)
         first_us, so_far = (told.first_us, told.count) if told else (now_us, 0)
@@ -198,24 +209,30 @@ class HecBuffer:
     def leaving(self, batch: Batch) -> None:
         """Let a batch be in a request that leaves now: until it is answered nobody knows where its lines are."""
         with self._lock:
-            self._retries += batch.attempts > 0
-            if batch.in_doubt and not batch.is_counted:
-                self._possible_duplicates += len(batch)
-                batch.is_counted = True
-            batch.attempts += 1
-            batch.in_doubt = True
+            if id(batch) in self._flying:
+                self._retries += batch.attempts > 0
+                batch.attempts += 1
+                batch.is_out = True
 
-    def answered(self, batch: Batch, result: str, *, wire_bytes: int, in_doubt: bool) -> None:
-        """Count what came of it, and the bytes that went; `in_doubt`: its lines may be there, now or from before."""
+    def answered(self, batch: Batch, result: str, *, wire_bytes: int, arrived: int, in_doubt: bool) -> None:
+        """
+        Count what came of it, and the bytes that went.
+
+        So many of its lines may have `arrived` now; `in_doubt`: and nobody knows, or will be told later.
+        """
         with self._lock:
-            self._results[result] = self._results.get(result, 0) + 1
-            self._bytes_wire += wire_bytes
-            batch.in_doubt = in_doubt
+            if id(batch) in self._flying:
+                self._results[result] += 1
+                self._bytes_wire += wire_bytes
+                self._possible_duplicates += arrived if batch.in_doubt else 0
+                batch.is_out = False
+                batch.in_doubt = batch.in_doubt or in_doubt
 
     def asked(self, wire_bytes: int) -> None:
         """Count a request of so many bytes that has no lines."""
         with self._lock:
-            self._bytes_wire += wire_bytes
+            if not self._is_closed:
+                self._bytes_wire += wire_bytes
 
     # -- accounts ------------------------------------------------------------------------------------------
 
@@ -262,8 +279,8 @@ class HecBuffer:
     def take_losses(self) -> list[Loss]:
         """Return what was dropped since this was last asked."""
         with self._lock:
-            losses, self._losses = list(self._losses.values()), {}
-            return losses
+            losses, self._losses = self._losses, {}
+            return list(losses.values())
 
     def may_tell(self) -> bool:
         """

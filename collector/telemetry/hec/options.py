@@ -46,7 +46,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     `held_bytes` are those of lines queued and in flight, `high_water_bytes` the most there ever were, `bytes_in` all
     that were emitted; each with its envelope. `bytes_wire` are those of requests, compressed and with their heads.
     `requests` are those with lines, each under what came of it in `results`, and `retries` those whose lines had been
-    sent before. `possible_duplicates` are lines sent again although nobody said that they had not arrived.
+    sent before. `possible_duplicates`: how often a line arrived, or may have, although it may have arrived before.
     """
 
     emitted: int = 0

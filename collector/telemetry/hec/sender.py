@@ -145,22 +145,24 @@ class Sender:
 
     def _send(self, batch: Batch) -> None:
         body = b"".join([line.data for line in batch.lines])
-        was_in_doubt = batch.in_doubt
         self._buffer.leaving(batch)
         try:
             answer, wire_bytes = self._transport.post(body)
         except HecUnsent as error:
-            self._buffer.answered(batch, "unsent", wire_bytes=0, in_doubt=was_in_doubt)
+            self._buffer.answered(batch, "unsent", wire_bytes=0, arrived=0, in_doubt=False)
             self._put_off(batch, str(error))
             return
         except HecUnanswered as error:
-            self._buffer.answered(batch, "unanswered", wire_bytes=error.wire_bytes, in_doubt=True)
+            arrived = len(batch)
+            self._buffer.answered(batch, "unanswered", wire_bytes=error.wire_bytes, arrived=arrived, in_doubt=True)
             self._put_off(batch, str(error))
             return
         reading = read(answer, len(batch))
         is_unconfirmed = reading.verdict is Verdict.TAKEN and self._wants_acks
-        in_doubt = was_in_doubt or reading.in_doubt or is_unconfirmed
-        self._buffer.answered(batch, reading.verdict, wire_bytes=wire_bytes, in_doubt=in_doubt)
+        self._buffer.answered(
+            batch, reading.verdict, wire_bytes=wire_bytes, arrived=_arrived(batch, reading),
+            in_doubt=reading.in_doubt or is_unconfirmed,
+        )  # fmt: skip
         self._settle(batch, answer, reading)
 
     def _settle(self, batch: Batch, answer: Answer, reading: Reading) -> None:
@@ -264,6 +266,11 @@ class Sender:
                 self._without_acks(f"HEC confirms nothing: {read(answer, 0).cause}")
             else:
                 self._fail(read(answer, 0).cause, retry_after_s=answer.retry_after_s)
-        for batch in self._acks.overdue():
-            batch.in_doubt = True
-            self._again.append(batch)
+        self._again.extend(self._acks.overdue())
+
+
+def _arrived(batch: Batch, reading: Reading) -> int:
+    """Return how many lines of a batch may have arrived with an answered request."""
+    if reading.verdict is Verdict.CUT:
+        return reading.at
+    return len(batch) if reading.verdict is Verdict.TAKEN or reading.in_doubt else 0

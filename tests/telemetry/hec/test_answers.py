@@ -151,7 +151,7 @@ def test_a_502_of_a_busy_hec_is_no_doubt() -> None:
 
 
 @pytest.mark.parametrize(("code", "expected"), [(0, False), (24, True), (25, True)])
-def test_a_nearly_full_hec_is_noticed(code: int, expected: bool) -> None:  # noqa: FBT001
+def test_a_nearly_full_hec_is_noticed(code: int, expected: bool) -> None:
     """Slowing down then spares the 429 that would come next."""
     assert expected is read(coded(200, code), 10).is_near_capacity
 
