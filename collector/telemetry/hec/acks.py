@@ -5,6 +5,7 @@ Batches that HEC has answered, and that its indexers have not confirmed yet.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -14,12 +15,16 @@ from collector.telemetry.hec.buffer import Batch
 #: Between two looks, in seconds, and how long a confirmation may take before the lines are sent again: what Splunk's
 #: page on acknowledgements advises.
 POLL_S, RESEND_AFTER_S = 10.0, 300.0
+#: After looks in vain the pause grows to so many seconds, so that they do not keep lines from being sent. A guess.
+_MAX_POLL_S = 80.0
+#: So many looks in vain, one after the other, at a page that is not there or not ours, are no moment of maintenance.
+GIVE_UP_AFTER = 5
 #: Confirmations asked for at once. A choice: HEC keeps a million for a channel.
 _AT_ONCE = 1000
 
 
 class _Told(msgspec.Struct):
-    acks: dict[str, bool] = msgspec.field(default_factory=dict)
+    acks: dict[str, Any]
 
 
 class Acks:
@@ -28,7 +33,9 @@ class Acks:
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._waiting: dict[int, tuple[Batch, float]] = {}
-        self._look_at_s = 0.0
+        self._looked_at_s = 0.0
+        self._pause_s = POLL_S
+        self._failures = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -36,32 +43,40 @@ class Acks:
     def add(self, ack_id: int, batch: Batch) -> Batch | None:
         """Let a batch wait; return the one that waited under the same number, if HEC gave it twice."""
         if not self._waiting:
-            self._look_at_s = self._clock.monotonic() + POLL_S
+            self._looked_at_s = self._clock.monotonic()
         old = self._waiting.pop(ack_id, None)
         self._waiting[ack_id] = (batch, self._clock.monotonic())
         return old[0] if old else None
 
     def wait_s(self, *, hurry_s: float | None = None) -> float | None:
-        """Return how long there is no need to look, None when nothing waits; `hurry_s` is the most it may be."""
+        """Return how long there is no need to look, None when nothing waits; `hurry_s` bounds the pause."""
         if not self._waiting:
             return None
-        wait_s = max(0.0, self._look_at_s - self._clock.monotonic())
-        return wait_s if hurry_s is None else min(wait_s, hurry_s)
+        pause_s = self._pause_s if hurry_s is None else min(self._pause_s, hurry_s)
+        return max(0.0, self._looked_at_s + pause_s - self._clock.monotonic())
 
     def question(self) -> bytes:
-        """Return the body of the next look, for the oldest that wait; the time of the one after it begins."""
-        self._look_at_s = self._clock.monotonic() + POLL_S
+        """Return the body of the next look, for the oldest that wait."""
         return msgspec.json.encode({"acks": list(self._waiting)[:_AT_ONCE]})
 
+    def failed(self) -> int:
+        """Take note of a look in vain, and begin a longer pause; return how many there were one after the other."""
+        self._failures += 1
+        # From its end on: a look may take as long as the pause, and would leave no time for lines.
+        self._looked_at_s = self._clock.monotonic()
+        self._pause_s = min(_MAX_POLL_S, POLL_S * 2 ** min(self._failures - 1, 8))
+        return self._failures
+
     def confirm(self, body: bytes, deliver: Callable[[Batch], None]) -> bool:
-        """Take HEC's answer; return whether it was one."""
+        """Take HEC's answer, and begin the pause before the next look; return whether it was one."""
         try:
             told = msgspec.json.decode(body, type=_Told)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        for number, is_confirmed in told.acks.items():
-            if is_confirmed and number.isascii() and number.isdigit() and int(number) in self._waiting:
-                deliver(self._waiting.pop(int(number))[0])
+        self._failures = 0
+        self._looked_at_s, self._pause_s = self._clock.monotonic(), POLL_S
+        for number in [number for number in self._waiting if told.acks.get(str(number)) is True]:
+            deliver(self._waiting.pop(number)[0])
         return True
 
     def overdue(self) -> list[Batch]:

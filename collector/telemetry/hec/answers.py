@@ -50,7 +50,7 @@ class Reading(msgspec.Struct, frozen=True):
     What an answer means.
 
     `at` is the place of the refused line in the batch, from 0, for CUT alone. `in_doubt`: lines of a batch that was not
-    taken may have arrived all the same.
+    taken may have arrived all the same. `code` is HEC's own, where nothing was taken.
     """
 
     verdict: Verdict
@@ -58,6 +58,7 @@ class Reading(msgspec.Struct, frozen=True):
     at: int = 0
     in_doubt: bool = False
     ack_id: int | None = None
+    code: int | None = None
     is_near_capacity: bool = False
 
 
@@ -76,6 +77,7 @@ _BAD_EVENT = frozenset({5, 6, 12, 13, 15})
 _CONFIGURATION = frozenset({1, 2, 3, 4, 7, 10, 11, 14, 16, 21, 22, 28})
 _BUSY = frozenset({9, 18, 19, 20, 23, 26, 27})
 _INTERNAL = 8
+ACK_IS_DISABLED = 14
 _INVALID_FORMAT = 6
 
 _BY_STATUS: dict[int, Verdict] = {
@@ -104,7 +106,7 @@ def read(answer: Answer, lines: int) -> Reading:
         return Reading(verdict, said, at=at)
     if verdict is Verdict.TAKEN:
         return Reading(verdict, said, ack_id=_number(body.ack_id), is_near_capacity=code in _NEAR_CAPACITY)
-    return Reading(verdict, said, in_doubt=verdict is Verdict.DOUBT)
+    return Reading(verdict, said, in_doubt=verdict is Verdict.DOUBT, code=code)
 
 
 def _verdict(status: int, code: int | None) -> Verdict:

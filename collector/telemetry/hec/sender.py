@@ -11,8 +11,8 @@ from typing import Protocol
 import msgspec
 
 from collector.errors import HecUnanswered, HecUnsent
-from collector.telemetry.hec.acks import Acks
-from collector.telemetry.hec.answers import Answer, Reading, Verdict, read
+from collector.telemetry.hec.acks import GIVE_UP_AFTER, Acks
+from collector.telemetry.hec.answers import ACK_IS_DISABLED, Answer, Reading, Verdict, read
 from collector.telemetry.hec.buffer import Batch, Drop, HecBuffer
 from collector.telemetry.hec.options import HecOptions
 from collector.telemetry.hec.pace import Pace, State
@@ -23,6 +23,8 @@ PROBE_LINES = 16
 _LEAST_BATCH_BYTES = 32 << 10
 #: Between two looks at confirmations while there is not much time left, in seconds. A choice.
 _HURRIED_POLL_S = 0.25
+#: What says that there is no page of confirmations for us.
+_NOT_THERE = frozenset({400, 404})
 
 
 class Transport(Protocol):
@@ -256,17 +258,21 @@ class Sender:
         """Ask what is confirmed, and send again what has not been for too long."""
         try:
             answer, wire_bytes = self._transport.ask_acks(self._acks.question())
-        except (HecUnsent, HecUnanswered) as error:
-            self._fail(str(error))
+        except (HecUnsent, HecUnanswered):
+            # What it says of HEC, the next request with lines finds out; lines do not wait for confirmations.
+            self._acks.failed()
         else:
             self._buffer.asked(wire_bytes)
-            if answer.status == 200:
-                self._acks.confirm(answer.body, self._buffer.deliver)
-            elif answer.status in (400, 404):
-                self._without_acks(f"HEC confirms nothing: {read(answer, 0).cause}")
-            else:
-                self._fail(read(answer, 0).cause, retry_after_s=answer.retry_after_s)
+            self._hear(answer)
         self._again.extend(self._acks.overdue())
+
+    def _hear(self, answer: Answer) -> None:
+        if answer.status == 200 and self._acks.confirm(answer.body, self._buffer.deliver):
+            return
+        times = self._acks.failed()
+        reading = read(answer, 0)
+        if reading.code == ACK_IS_DISABLED or (answer.status in _NOT_THERE and times >= GIVE_UP_AFTER):
+            self._without_acks(f"HEC confirms nothing: {reading.cause}")
 
 
 def _arrived(batch: Batch, reading: Reading) -> int:
