@@ -12,6 +12,8 @@ import os
 import random
 import threading
 import weakref
+from contextlib import suppress
+from typing import Any, TypeGuard
 
 import msgspec
 import splunk_handler
@@ -22,7 +24,9 @@ from collector.telemetry.hec.buffer import Drop, HecBuffer, Loss
 from collector.telemetry.hec.options import SOURCETYPE, Account, HecOptions
 from collector.telemetry.hec.pace import Pace
 from collector.telemetry.hec.sender import Hooks, Sender
-from collector.telemetry.hec.transport import RequestsTransport, base_of, new_session
+from collector.telemetry.hec.transport import RequestsTransport, base_of
+from collector.telemetry.hec.wire import Wire
+from collector.telemetry.logs import scrub
 
 #: How long lines may still be sent after a stop, in seconds. A choice; `graceful_timeout_s` counts with it.
 DRAIN_S = 3.0
@@ -36,6 +40,7 @@ _SEVERE = frozenset({"warning", "error", "critical"})
 _OWN_LOGGERS = ("urllib3", "requests", "splunk_handler")
 
 _NO_HOOKS = Hooks()
+_object = msgspec.json.Decoder(dict[str, Any])
 _handlers: weakref.WeakSet[HecHandler] = weakref.WeakSet()
 
 
@@ -77,10 +82,12 @@ class HecHandler(splunk_handler.SplunkHandler):  # type: ignore[misc]  # it has 
 
     def _begin(self) -> None:
         """Have a connection, a sender and nobody who works for it yet."""
-        self.session = new_session()
+        self._wire = Wire()
+        self.session = self._wire.session
+        self._transport = RequestsTransport(self.options, clock=self._clock, wire=self._wire)
         self._sender = Sender(
             self.buffer,
-            RequestsTransport(self.options, clock=self._clock, session=self.session),
+            self._transport,
             self.options,
             pace=Pace(clock=self._clock, rng=self._rng),
             acks=Acks(clock=self._clock),
@@ -93,6 +100,9 @@ class HecHandler(splunk_handler.SplunkHandler):  # type: ignore[misc]  # it has 
 
     def _begin_in_child(self) -> None:
         self.buffer.reset()
+        self._wire.disown()
+        # Children of one parent would else draw the same pauses, and come back together.
+        self._rng.seed()
         self._begin()
 
     # -- lines ---------------------------------------------------------------------------------------------
@@ -103,29 +113,24 @@ class HecHandler(splunk_handler.SplunkHandler):  # type: ignore[misc]  # it has 
             self.buffer.refuse(Drop.OVERSIZE, len(line))
             return
         data = b"%b%d.%06d,%b%b}" % (self._prefix, *divmod(self._clock.now_us(), 1_000_000), b'"event":', line)
-        if self._is_over:
-            self.buffer.refuse(Drop.SHUTDOWN, len(data))
-            return
         if self.buffer.put(data, is_severe=level in _SEVERE) and self._sender.wants_lines and self._sender.is_due():
             self._sender.wants_lines = False
             self._wake.set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a record: a line if its message is bytes, else what `format_record` makes of it."""
-        if record.name.split(".", 1)[0] in _OWN_LOGGERS:
-            return
-        level = record.levelname.lower()
+        """Take a record: a line if its message is bytes that are an object in JSON, else what is made of it."""
         try:
-            line = record.msg if isinstance(record.msg, bytes) else self.format_record(record)
+            if record.name.split(".", 1)[0] in _OWN_LOGGERS:
+                return
+            line = record.msg if _is_line(record.msg) else self.format_record(record)
+            self.put(line, record.levelname.lower())
         except Exception:  # noqa: BLE001 - an argument of a record may do anything, and the log must go on
             self.buffer.refuse(Drop.FORMAT)
-            return
-        self.put(line, level)
 
     def format_record(self, record: logging.LogRecord) -> bytes:
-        """Render a record that is none of Collector's lines."""
+        """Render a record that is none of Collector's lines, secrets that it is known to show withheld."""
         fields = {"level": record.levelname.lower(), "event": "log", "logger": record.name, "pid": record.process}
-        return msgspec.json.encode({**fields, "message": self.format(record)})
+        return msgspec.json.encode(scrub(None, "", {**fields, "message": self.format(record)}))
 
     def account(self) -> Account:
         """Look at the accounts of all lines."""
@@ -158,7 +163,8 @@ class HecHandler(splunk_handler.SplunkHandler):  # type: ignore[misc]  # it has 
         try:
             return self._sender.step()
         except Exception as error:  # noqa: BLE001 - a defect must not end the only one who sends
-            self._hooks.defect(error)
+            with suppress(Exception):
+                self._hooks.defect(error)
             return _DEFECT_S
 
     def shutdown(self, deadline_s: float = DRAIN_S) -> None:
@@ -166,6 +172,7 @@ class HecHandler(splunk_handler.SplunkHandler):  # type: ignore[misc]  # it has 
         if self._is_over:
             return
         until_s = self._clock.monotonic() + deadline_s
+        self._transport.end_s = until_s
         self._sender.is_hurried = True
         self._wake.set()
         if self._thread is not None and self._thread.is_alive():
@@ -179,8 +186,8 @@ class HecHandler(splunk_handler.SplunkHandler):  # type: ignore[misc]  # it has 
         self._wake.set()
         self.buffer.give_up(Drop.SHUTDOWN, Drop.UNCONFIRMED)
         self.session.close()
-        if self in splunk_handler.instances:
-            splunk_handler.instances.remove(self)
+        # Another list: the base class's exit handler may be walking this one, and would pass the next handler over.
+        splunk_handler.instances = [other for other in splunk_handler.instances if other is not self]
 
     def close(self) -> None:
         """Shut down, and be no handler of `logging`'s any more."""
@@ -219,6 +226,17 @@ def _prefix(options: HecOptions) -> bytes:
     """Render an envelope up to its time; of unknown keys HEC says nothing, and drops what follows them."""
     fields = {"host": options.host, "source": options.source, "sourcetype": SOURCETYPE, "index": options.index}
     return msgspec.json.encode({name: value for name, value in fields.items() if value})[:-1] + b',"time":'
+
+
+def _is_line(message: object) -> TypeGuard[bytes]:
+    """Tell whether a message can stand in an envelope as it is: one that can't would spoil all others of its batch."""
+    if not isinstance(message, bytes) or not message.startswith(b"{"):
+        return False
+    try:
+        _object.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _reset_all() -> None:

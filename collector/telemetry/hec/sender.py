@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -14,7 +15,7 @@ from collector.errors import HecUnanswered, HecUnsent
 from collector.telemetry.hec.acks import GIVE_UP_AFTER, Acks
 from collector.telemetry.hec.answers import ACK_IS_DISABLED, Answer, Reading, Verdict, read
 from collector.telemetry.hec.buffer import Batch, Drop, HecBuffer
-from collector.telemetry.hec.options import HecOptions
+from collector.telemetry.hec.options import MAX_BATCH_BYTES, HecOptions
 from collector.telemetry.hec.pace import Pace, State
 
 #: Lines of the first batch after HEC was away. A choice: small, and a probe all the same.
@@ -71,7 +72,7 @@ class Sender:
     ) -> None:
         self._buffer = buffer
         self._transport = transport
-        self._batch_bytes = options.batch_bytes
+        self._batch_bytes = min(options.batch_bytes, MAX_BATCH_BYTES)
         self._batch_lines = options.batch_lines
         self._linger_s = options.linger_s
         self._pace = pace
@@ -113,35 +114,34 @@ class Sender:
         if look_in_s == 0:
             self._look()
             return 0.0
-        batch = self._next()
-        if batch is None:
+        if not self._again and not self.is_due():
             return self._idle_s(look_in_s)
-        if self._pace.is_probing:
-            if not self._is_healthy():
-                self._again.appendleft(batch)
-                return 0.0
-            batch = self._first_of(batch)
-        self._send(batch)
+        if self._pace.is_probing and not self._is_healthy():
+            return 0.0
+        batch = self._next(PROBE_LINES if self._pace.is_probing else self._batch_lines)
+        if batch is not None:
+            self._send(batch)
         return 0.0
 
-    def _next(self) -> Batch | None:
-        if self._again:
-            return self._again.popleft()
-        return self._buffer.take(self._batch_bytes, self._batch_lines) if self.is_due() else None
+    def _next(self, most_lines: int) -> Batch | None:
+        if not self._again:
+            return self._buffer.take(self._batch_bytes, min(most_lines, self._batch_lines))
+        batch = self._again.popleft()
+        if len(batch) <= most_lines:
+            return batch
+        first, rest = self._buffer.split(batch, [batch.lines[:most_lines], batch.lines[most_lines:]])
+        self._again.appendleft(rest)
+        return first
 
     def _idle_s(self, look_in_s: float | None) -> float:
         self.wants_lines = True
+        if self.is_due():
+            # What came between the look at the queue and the line above has woken nobody.
+            return 0.0
         wait_s = self._linger_s
         if self._buffer.queued_lines:
             wait_s = max(0.001, wait_s - self._buffer.oldest_queued_age_s())
         return wait_s if look_in_s is None else min(wait_s, look_in_s)
-
-    def _first_of(self, batch: Batch) -> Batch:
-        if len(batch) <= PROBE_LINES:
-            return batch
-        probe, rest = self._buffer.split(batch, [batch.lines[:PROBE_LINES], batch.lines[PROBE_LINES:]])
-        self._again.appendleft(rest)
-        return probe
 
     # -- a batch -------------------------------------------------------------------------------------------
 
@@ -158,6 +158,11 @@ class Sender:
             arrived = len(batch)
             self._buffer.answered(batch, "unanswered", wire_bytes=error.wire_bytes, arrived=arrived, in_doubt=True)
             self._put_off(batch, str(error))
+            return
+        except Exception as error:  # noqa: BLE001 -- a defect of ours, which must not take the batch with it
+            self._buffer.answered(batch, "defect", wire_bytes=0, arrived=len(batch), in_doubt=True)
+            self._put_off(batch, type(error).__name__)
+            self._tell(self._hooks.defect, error)
             return
         reading = read(answer, len(batch))
         is_unconfirmed = reading.verdict is Verdict.TAKEN and self._wants_acks
@@ -178,7 +183,7 @@ class Sender:
             case Verdict.HELD:
                 self._again.appendleft(batch)
                 if self._pace.refused():
-                    self._hooks.refused(reading.cause, self._pace.wait_s())
+                    self._tell(self._hooks.refused, reading.cause, self._pace.wait_s())
             case Verdict.CUT:
                 self._well(reading)
                 self._cut(batch, reading.at)
@@ -189,7 +194,7 @@ class Sender:
     def _well(self, reading: Reading) -> None:
         away_s = self._pace.succeeded(is_near_capacity=reading.is_near_capacity)
         if away_s is not None:
-            self._hooks.recovered(away_s)
+            self._tell(self._hooks.recovered, away_s)
 
     def _put_off(
         self, batch: Batch, cause: str, *, retry_after_s: float | None = None, is_missing: bool = False
@@ -199,8 +204,15 @@ class Sender:
 
     def _fail(self, cause: str, *, retry_after_s: float | None = None, is_missing: bool = False) -> None:
         if self._pace.failed(retry_after_s, is_missing=is_missing):
-            tell = self._hooks.refused if is_missing else self._hooks.failing
-            tell(cause, self._pace.wait_s())
+            self._tell(self._hooks.refused if is_missing else self._hooks.failing, cause, self._pace.wait_s())
+
+    def _tell(self, hook: Callable[..., None], *what: object) -> None:
+        """Call a hook; what goes wrong in it is no reason to lose a batch."""
+        try:
+            hook(*what)
+        except Exception as error:  # noqa: BLE001 -- it is not ours
+            with suppress(Exception):
+                self._hooks.defect(error)
 
     def _taken(self, batch: Batch, reading: Reading) -> None:
         if not self._wants_acks:
@@ -216,7 +228,7 @@ class Sender:
     def _without_acks(self, cause: str, *batches: Batch) -> None:
         """Go on as if no acks had been wanted: waiting for what never comes would fill the buffer."""
         self._wants_acks = False
-        self._hooks.unconfirmed(cause)
+        self._tell(self._hooks.unconfirmed, cause)
         for batch in (*batches, *self._acks.take_all()):
             self._buffer.deliver(batch)
 
@@ -233,7 +245,7 @@ class Sender:
             self._buffer.drop(batch, Drop.OVERSIZE if is_too_large else Drop.REJECTED)
             return
         if is_too_large:
-            self._batch_bytes = max(_LEAST_BATCH_BYTES, batch.size // 2)
+            self._batch_bytes = min(self._batch_bytes, max(_LEAST_BATCH_BYTES, batch.size // 2))
         half = len(batch) // 2
         self._again.extendleft(reversed(self._buffer.split(batch, [batch.lines[:half], batch.lines[half:]])))
 
@@ -258,9 +270,11 @@ class Sender:
         """Ask what is confirmed, and send again what has not been for too long."""
         try:
             answer, wire_bytes = self._transport.ask_acks(self._acks.question())
-        except (HecUnsent, HecUnanswered):
+        except Exception as error:  # noqa: BLE001 -- a defect of ours, too, must leave time for lines
             # What it says of HEC, the next request with lines finds out; lines do not wait for confirmations.
             self._acks.failed()
+            if not isinstance(error, HecUnsent | HecUnanswered):
+                self._tell(self._hooks.defect, error)
         else:
             self._buffer.asked(wire_bytes)
             self._hear(answer)

@@ -4,7 +4,6 @@ Requests to HEC, with `requests`: one connection, no retries of its own, no redi
 
 from __future__ import annotations
 
-import ssl
 import uuid
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit, urlunsplit
@@ -12,23 +11,26 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 import urllib3
 from isal import igzip
-from requests.adapters import HTTPAdapter
 
 from collector.clock import Clock
 from collector.errors import HecUnanswered, HecUnsent
 from collector.telemetry.hec.answers import MAX_ANSWER_BYTES, Answer
 from collector.telemetry.hec.options import HecOptions
+from collector.telemetry.hec.wire import Wire
 
 #: Seconds until a connection is there, and until the next part of an answer. Guesses: a HEC that takes longer is as
 #: good as away, and the next lines wait behind it.
 _CONNECT_S, _READ_S = 3.0, 10.0
 #: The whole of an answer's body has as long, in seconds: one that drips must not hold the only connection.
 _BODY_S = 10.0
+#: None of these is shorter than that, however near the end is, in seconds: 0 would mean something else. A choice.
+_LEAST_WAIT_S = 0.01
 #: A connection that was idle for so long is not used again: a busy Splunk closes it after 12 s, and a request that
 #: meets the end of its connection can't tell whether it arrived.
 _IDLE_S = 8.0
 #: The lowest level that compresses. 250 KB of lines take 0.14 ms, to a fifteenth (measured).
 _GZIP_LEVEL = 1
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
 _EVENTS, _ACKS, _HEALTH = "services/collector/event", "services/collector/ack", "services/collector/health"
 _PATHS = ("/services/collector/event/1.0", "/services/collector/event", "/services/collector")
 
@@ -39,19 +41,23 @@ def base_of(url: str) -> str:
     path = path.rstrip("/")
     for known in _PATHS:
         path = path.removesuffix(known)
-    return urlunsplit((scheme, netloc, f"{path}/", "", ""))
+    # A name and password in it would take the token's place.
+    return urlunsplit((scheme, netloc.rpartition("@")[2], f"{path}/", "", ""))
 
 
 class RequestsTransport:
     """One connection to HEC."""
 
-    def __init__(self, options: HecOptions, *, clock: Clock, session: requests.Session) -> None:
+    def __init__(self, options: HecOptions, *, clock: Clock, wire: Wire) -> None:
         self._clock = clock
         self._base = base_of(options.url)
         self._verify: bool | str = options.ca_file or True
         # Of each process its own: HEC counts confirmations by it, and a token without them does not look at it.
         self._channel = str(uuid.uuid4())
-        self._session = session
+        self._wire = wire
+        self._session = wire.session
+        #: When all must be over, on the monotonic clock: nothing waits for longer than until then.
+        self.end_s: float | None = None
         self._used_at_s = clock.monotonic()
         self._headers = {"Authorization": f"Splunk {options.token}", "X-Splunk-Request-Channel": self._channel}
 
@@ -71,33 +77,38 @@ class RequestsTransport:
     def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[Answer, int]:
         if self._clock.monotonic() - self._used_at_s > _IDLE_S:
             self._session.close()
+        self._wire.has_left = False
+        wire_bytes = 0
         try:
             request = self._session.prepare_request(
                 requests.Request(method, self._base + path, data=body or None, headers=headers)
             )
             wire_bytes = _size(request, body)
-        except ValueError as error:
-            raise HecUnsent(f"no request can be made: {type(error).__name__}") from error
-        try:
             response = self._session.send(
-                request, stream=True, verify=self._verify, timeout=(_CONNECT_S, _READ_S), allow_redirects=False
-            )
+                request, stream=True, verify=self._verify, allow_redirects=False,
+                timeout=(self._bounded(_CONNECT_S), self._bounded(_READ_S)),
+            )  # fmt: skip
             try:
-                answer = Answer(response.status_code, self._read(response), _seconds(response.headers))
+                return Answer(response.status_code, self._read(response), _seconds(response.headers)), wire_bytes
             finally:
                 response.close()
-        except Exception as error:  # whatever it is, it is an end of this request and not of the sender
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it is an end of this request and not of the sender
             cause = _cause(error)
-            if _is_unsent(error):
-                raise HecUnsent(cause) from error
-            raise HecUnanswered(cause, wire_bytes=wire_bytes) from error
         finally:
             self._used_at_s = self._clock.monotonic()
-        return answer, wire_bytes
+        # Out here, so that the error does not carry those of the libraries, which quote the URL and headers.
+        if self._wire.has_left:
+            raise HecUnanswered(cause, wire_bytes=wire_bytes)
+        raise HecUnsent(cause)
+
+    def _bounded(self, wait_s: float) -> float:
+        if self.end_s is None:
+            return wait_s
+        return min(wait_s, max(_LEAST_WAIT_S, self.end_s - self._clock.monotonic()))
 
     def _read(self, response: requests.Response) -> bytes:
         body = b""
-        until_s = self._clock.monotonic() + _BODY_S
+        until_s = self._clock.monotonic() + self._bounded(_BODY_S)
         while len(body) < MAX_ANSWER_BYTES and self._clock.monotonic() < until_s:
             part = response.raw.read1(MAX_ANSWER_BYTES, decode_content=True)
             if not part:
@@ -106,21 +117,12 @@ class RequestsTransport:
         return body
 
 
-def new_session() -> requests.Session:
-    """Make a session that keeps one connection, and takes nothing from the environment: no proxy, no .netrc."""
-    session = requests.Session()
-    session.trust_env = False
-    session.headers.clear()
-    session.headers.update({"User-Agent": "collector", "Accept-Encoding": "identity", "Connection": "keep-alive"})
-    adapter = HTTPAdapter(max_retries=0, pool_connections=1, pool_maxsize=1)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    return session
-
-
 def _size(request: requests.PreparedRequest, body: bytes) -> int:
     """Count the bytes of a request: its first line, its head with the Host that http.client adds, its body."""
-    host = len(urlsplit(request.url or "").netloc) + len("Host: \r\n")
+    url = urlsplit(request.url or "")
+    # The port that a scheme has anyway is left out of Host.
+    netloc = url.netloc.removesuffix(_USUAL_PORTS.get(url.scheme, ""))
+    host = len(netloc) + len("Host: \r\n")
     first = len(request.method or "") + len(request.path_url) + len("  HTTP/1.1\r\n")
     head = sum(len(name) + len(value) + len(": \r\n") for name, value in request.headers.items())
     return first + host + head + len("\r\n") + len(body)
@@ -146,18 +148,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         open_ends += [part for part in more if isinstance(part, BaseException)]
 
 
-#: What comes before the first byte of a request has left.
-_BEFORE: tuple[type[BaseException], ...] = (
-    requests.exceptions.ConnectTimeout,
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ConnectTimeoutError,
-    ssl.SSLCertVerificationError,
-)
 _VAGUE = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError)
-
-
-def _is_unsent(error: BaseException) -> bool:
-    return any(isinstance(one, _BEFORE) for one in _chain(error))
 
 
 def _cause(error: BaseException) -> str:
