@@ -184,6 +184,8 @@ class Logbook:
             self.hec.shutdown()
             self.look()
             self.signals.flush()
+            # What was said now is counted, and not told any more.
+            self.look()
         self.stdout.close(self._rest)
 
 
