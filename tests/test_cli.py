@@ -287,6 +287,30 @@ def test_serve_says_where_events_go_that_go_to_no_file(executed: list[tuple[Sett
     assert "comes out of stdout:" in run("serve", SINK="stdout:").stdout
 
 
+def test_check_names_a_splunk_that_can_not_be_spoken_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first line would be lost, and the last, and nobody looks there before it is needed."""
+    (tmp_path / "empty.pem").write_text("")
+    monkeypatch.setattr("collector.cli.loading.find_spec", lambda _name: None)
+    splunk = {"HEC_URL": "https://splunk.example.com:8088", "HEC_TOKEN": "t"}
+
+    absent = run("check", **splunk, HEC_CA_FILE="gone.pem")
+    empty = run("check", **splunk, HEC_CA_FILE="empty.pem")
+
+    assert 1 == absent.exit_code
+    assert "COLLECTOR_HEC_URL: needs the extra `splunk`" in absent.stderr
+    assert "COLLECTOR_HEC_CA_FILE: " in absent.stderr
+    assert "gone.pem holds no certificates" in absent.stderr
+    assert "empty.pem holds no certificates" in empty.stderr
+
+
+def test_check_lets_batches_be_no_larger_than_splunk_takes() -> None:
+    """One over the limit is refused whole, each time."""
+    result = run("check", HEC_URL="https://x", HEC_TOKEN="t", HEC_BATCH_BYTES="2 MiB")
+
+    assert 1 == result.exit_code
+    assert "COLLECTOR_HEC_BATCH_BYTES: 2097152 bytes is too large; write at most 1000000" in result.stderr
+
+
 # -- rehearse ----------------------------------------------------------------------------------------------
 
 
@@ -304,6 +328,26 @@ def test_rehearse_hands_the_settings_over_and_opens_nothing(tmp_path: Path) -> N
     assert 3 == read_handoff(handoff.read_bytes()).plan.workers
     assert not Path(os.environ["COLLECTOR_SPOOL_DIR"]).exists()
     assert [handoff] == list(tmp_path.iterdir())
+
+
+def test_rehearse_needs_what_sends_to_splunk_only_where_there_is_one(tmp_path: Path) -> None:
+    """The extra is not installed where nobody wants it, and each reload would be refused for its sake."""
+    hidden = (
+        "import sys; sys.modules.update(splunk_handler=None, requests=None); from collector.cli import main; main()"
+    )
+
+    def rehearse(**more: str) -> subprocess.CompletedProcess[str]:
+        with (tmp_path / "settings").open("wb") as file:
+            return subprocess.run(
+                [sys.executable, "-c", hidden, "rehearse", "--fd", str(file.fileno())],
+                capture_output=True, text=True, pass_fds=[file.fileno()], check=False,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **more},
+            )  # fmt: skip
+
+    assert 0 == rehearse().returncode
+    refused = rehearse(COLLECTOR_HEC_URL="https://splunk.example.com:8088", COLLECTOR_HEC_TOKEN="t")
+    assert 1 == refused.returncode
+    assert "splunk" in refused.stderr
 
 
 def test_rehearse_loads_what_a_worker_loads_later_than_its_start(tmp_path: Path) -> None:

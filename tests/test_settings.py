@@ -33,6 +33,7 @@ from collector.settings import (
     spool_budget,
     to_json,
 )
+from collector.settings.model import HEC_DRAIN_S
 from collector.settings.places import file_system_type, read_mounts
 from collector.settings.values import sink_url
 from collector.sinks import registry
@@ -786,6 +787,13 @@ def test_the_timeouts_nest_or_are_refused(duck: float, keepalive: float, drain: 
         assert whole_s >= 119
     else:
         assert whole_s < settings.graceful_timeout_s < 120
+
+
+def test_gunicorn_waits_for_the_last_lines_to_splunk_if_there_is_one() -> None:
+    """A worker that is killed while it sends them loses those that say how its drain went."""
+    with_splunk = Settings(hec_url="https://splunk.example.com:8088", hec_token="t").graceful_timeout_s
+
+    assert Settings().graceful_timeout_s + HEC_DRAIN_S == with_splunk
 
 
 # -- what others hold on to --------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from collector.sinks import url
 from collector.sinks.layout import for_people
 from collector.sinks.objects import template_of
 
-#: Modules that need the extra `splunk`.
-_OF_SPLUNK = ("collector.telemetry.hec.handler", "collector.telemetry.hec.transport")
+#: Modules that may need the extra `splunk`.
+_OF_SPLUNK = "collector.telemetry.hec."
 
 
 @click.command()
@@ -54,9 +54,9 @@ def rehearse(fd: int) -> None:
     from collector.launcher.plan import write_handoff  # noqa: PLC0415 -- as in serve
     from collector.telemetry import metrics, page  # noqa: PLC0415 -- as in serve
 
-    unneeded = () if settings.hec_url else _OF_SPLUNK
     for module in pkgutil.walk_packages(collector.__path__, "collector."):
-        if module.name not in {"collector.__main__", *unneeded}:
+        is_needed = settings.hec_url is not None or not module.name.startswith(_OF_SPLUNK)
+        if is_needed and module.name != "collector.__main__":
             importlib.import_module(module.name)
     bootstrap.build(settings)
     # What a worker loads later than its start is found missing now.

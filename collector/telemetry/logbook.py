@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from collector.clock import Clock
 from collector.settings import Settings
+from collector.settings.model import HEC_DRAIN_S
 from collector.telemetry.logs import build_logger
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.reporter import say_accounts
@@ -170,7 +171,7 @@ class Logbook:
 
     def close(self) -> None:
         """
-        Send what there is within `settings.HEC_DRAIN_S`, and say what did not get there. Safe to call twice.
+        Send what there is within `HEC_DRAIN_S`, and say what did not get there. Safe to call twice.
 
         What is said later goes to the standard output, as long as it takes it.
         """
@@ -181,7 +182,7 @@ class Logbook:
         self.signals.flush()
         self.report()
         if self.hec is not None:
-            self.hec.shutdown()
+            self.hec.shutdown(HEC_DRAIN_S)
             self.look()
             self.signals.flush()
             # What was said now is counted, and not told any more.

@@ -79,6 +79,33 @@ def test_lines_below_the_level_are_not_written(level: str, expected: list[str]) 
     assert expected == [line["level"] for line in lines_of(out)]
 
 
+def test_lines_of_a_process_have_its_boot_and_a_number_each_and_those_that_are_not_written_have_none() -> None:
+    """A gap in the numbers is a lost line; a line below the level was never one."""
+    out = io.BytesIO()
+    logger = build_logger(out, "info", clock=FakeClock(), boot="a1b2c3", pid=7)
+
+    logger.info("a.b")
+    logger.debug("a.c")
+    logger.bind(owner="w1").error("a.d", text={f"{n:0>5}": "x" * 4000 for n in range(60)}, more="\n" * 16384)
+
+    first, second = lines_of(out)
+    assert ["ts", "level", "event", "boot", "seq", "pid"] == list(first)
+    assert [("a1b2c3", 1), ("a1b2c3", 2)] == [(line["boot"], line["seq"]) for line in (first, second)]
+
+
+def test_each_line_is_handed_on_with_its_level_and_without_its_newline() -> None:
+    """Splunk gets what the standard output gets."""
+    out = io.BytesIO()
+    handed: list[tuple[bytes, str]] = []
+    logger = build_logger(out, "debug", clock=FakeClock(), also=lambda line, level: handed.append((line, level)))
+
+    for say in (logger.debug, logger.info, logger.warning, logger.error):
+        say("a.b")
+
+    assert ["debug", "info", "warning", "error"] == [level for _, level in handed]
+    assert out.getvalue().splitlines() == [line for line, _ in handed]
+
+
 def test_building_a_logger_leaves_the_global_configuration_of_structlog_alone() -> None:
     """A library that is loaded beside us may have its own."""
     before = structlog.get_config()
