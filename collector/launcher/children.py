@@ -76,7 +76,7 @@ class Children:
             stderr=output,
             pass_fds=fds,
             process_group=0,
-            preexec_fn=tie,  # noqa: PLW1509 -- there is one thread
+            preexec_fn=tie,  # noqa: PLW1509 -- it takes no lock that the other thread, of the log, may hold
         )
         child = self._living[process.pid] = Child(process)
         return child
