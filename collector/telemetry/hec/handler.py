@@ -149,19 +149,22 @@ class HecHandler(splunk_handler.SplunkHandler):  # type: ignore[misc]  # it has 
             self._thread.start()
 
     def _run(self) -> None:
-        """Send until the end; a copy of this thread in a forked child, as greenlets have it, ends at once."""
+        """Send until the end; a copy of this thread in a forked child, as greenlets have it, does nothing more."""
         sender, wake = self._sender, self._wake
-        while os.getpid() == self._pid and sender is self._sender and not self._is_over:
-            wait_s = self._step()
-            if sender.is_hurried and sender.is_idle:
+        while True:
+            if sender is not self._sender:
+                # It has no place among the child's threads that it could leave, and would print that at its end.
+                threading.Event().wait()
+            wait_s = self._step(sender)
+            if sender is self._sender and (self._is_over or (sender.is_hurried and sender.is_idle)):
                 return
             if wait_s > 0:
                 wake.wait(wait_s)
                 wake.clear()
 
-    def _step(self) -> float:
+    def _step(self, sender: Sender) -> float:
         try:
-            return self._sender.step()
+            return sender.step()
         except Exception as error:  # noqa: BLE001 - a defect must not end the only one who sends
             with suppress(Exception):
                 self._hooks.defect(error)
@@ -180,7 +183,7 @@ class HecHandler(splunk_handler.SplunkHandler):  # type: ignore[misc]  # it has 
         elif self._pid == os.getpid():
             # At the interpreter's end no thread can be started any more.
             while not self._sender.is_idle and (left_s := until_s - self._clock.monotonic()) > 0:
-                self._wake.wait(min(self._step(), left_s))
+                self._wake.wait(min(self._step(self._sender), left_s))
                 self._wake.clear()
         self._is_over = True
         self._wake.set()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from collector.clock import SystemClock
 from collector.control.hec.endpoint import Rules
+from collector.control.hec.exchange import Head
 from collector.control.hec.faults import Line
 from collector.control.hec.simulated import SimulatedHec
 from collector.telemetry.hec.handler import MAX_LINE_BYTES, HecHandler
@@ -67,7 +68,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def record(message: object, *args: object, name: str = "lib", level: int = logging.INFO) -> logging.LogRecord:
-    return logging.LogRecord(name, level, __file__, 1, message, args, None)  # type: ignore[arg-type]  # anything may come
+    return logging.LogRecord(name, level, __file__, 1, message, args, None)
 
 
 def lines(count: int, start: int = 0) -> list[bytes]:
@@ -436,7 +437,11 @@ def test_a_second_stop_and_what_comes_after_the_first_change_nothing_that_was_to
 def test_an_answer_after_the_deadline_changes_no_account(make: Make, hec: SimulatedHec) -> None:
     """The last account has been told; the lines are unconfirmed in it, whatever HEC says then."""
     gate = threading.Event()
-    hec.script_by(lambda _head: gate.wait(LONG_S) and None)
+
+    def wait(_head: Head) -> None:
+        gate.wait(LONG_S)
+
+    hec.script_by(wait)
     handler = make()
     handler.put(b"{}", "info")
     until(lambda: handler.account().in_flight)
@@ -505,7 +510,7 @@ def test_a_defect_is_told_and_is_no_loop(make: Make, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(handler._sender, "step", broken)
 
-    assert 1.0 == handler._step()
+    assert 1.0 == handler._step(handler._sender)
     assert [error] == told
 
 
