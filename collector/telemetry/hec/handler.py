@@ -155,8 +155,10 @@ class HecHandler(splunk_handler.SplunkHandler):  # type: ignore[misc]  # it has 
             if sender is not self._sender:
                 # It has no place among the child's threads that it could leave, and would print that at its end.
                 threading.Event().wait()
+            if self._is_over:
+                return
             wait_s = self._step(sender)
-            if sender is self._sender and (self._is_over or (sender.is_hurried and sender.is_idle)):
+            if sender is self._sender and sender.is_hurried and sender.is_idle:
                 return
             if wait_s > 0:
                 wake.wait(wait_s)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from collector.clock import SystemClock
 from collector.control.hec.endpoint import Rules
 from collector.control.hec.exchange import Head
-from collector.control.hec.faults import Line
+from collector.control.hec.faults import Answer, Line
 from collector.control.hec.simulated import SimulatedHec
 from collector.telemetry.hec.handler import MAX_LINE_BYTES, HecHandler
 from collector.telemetry.hec.options import Account, HecOptions
@@ -454,6 +454,22 @@ def test_an_answer_after_the_deadline_changes_no_account(make: Make, hec: Simula
 
     assert not thread.is_alive()
     assert (last, {"unconfirmed": 1}) == (handler.account(), last.dropped)
+
+
+def test_after_the_end_nothing_is_sent(make: Make, hec: SimulatedHec) -> None:
+    """What was counted as dropped must not arrive a moment later, with the thread that wakes up then."""
+    clock = FakeClock()
+    hec.script(Answer())
+    handler = make(is_started=False, clock=clock)
+    handler.put(b"{}", "info")
+    clock.advance(1)
+    handler._step(handler._sender)
+    handler.shutdown(0)
+    clock.advance(100)
+    handler._run()
+
+    assert ({"shutdown": 1}, {"again": 1}) == (handler.account().dropped, handler.account().results)
+    assert 1 == len(hec.requests)
 
 
 def test_all_handlers_of_a_process_are_shut_down_at_its_exit(make: Make, hec: SimulatedHec) -> None:

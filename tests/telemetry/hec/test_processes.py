@@ -345,8 +345,6 @@ handler.start()
 put(handler, "parent", 10)
 until(lambda: handler.account().results.get("again"))
 wake = handler._wake
-until(lambda: handler._thread is not None)
-threading.Event().wait(0.05)
 def go_on():
     clock.more_s = 100
     wake.set()
