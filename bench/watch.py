@@ -152,19 +152,23 @@ def row_of_quiet(nuisance: Nuisance, alarms: Sequence[Sequence[str]]) -> tuple[s
 
 @click.command()
 @click.option("--pairs", type=click.IntRange(min=1), default=200, show_default=True, help="Services of each kind.")
+@click.option("--weeks", type=click.IntRange(min=1), default=50, show_default=True, help="Weeks of each nuisance.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The seed of the first.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
-def main(pairs: int, seed: int, jobs: int) -> None:
+def main(pairs: int, weeks: int, seed: int, jobs: int) -> None:
     """Print two tables in Markdown: changes that are planted, and weeks without one."""
-    seeds = range(seed, seed + pairs)
     with ProcessPoolExecutor(jobs) as pool:
         changes = []
         for kind in NAMED:
-            changes.append(row_of_change(kind, list(pool.map(partial(seen_of, kind), seeds, chunksize=8))))
+            changes.append(
+                row_of_change(kind, list(pool.map(partial(seen_of, kind), range(seed, seed + pairs), chunksize=8)))
+            )
             print(changes[-1], file=sys.stderr)
         quiet = []
         for number, nuisance in enumerate(NUISANCES):
-            quiet.append(row_of_quiet(nuisance, list(pool.map(partial(_alarms, number), seeds, chunksize=8))))
+            quiet.append(
+                row_of_quiet(nuisance, list(pool.map(partial(_alarms, number), range(seed, seed + weeks), chunksize=8)))
+            )
             print(quiet[-1], file=sys.stderr)
     click.echo(
         table(

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from collector.control.watch.course import HOUR, SLOTS, Place
-from collector.control.watch.robust import MAD, median, rolling_median, rolling_spread, usual_most
+from collector.control.watch.robust import MAD, median, rolling_median, usual_most
 
 _HOURS = SLOTS // HOUR
 #: Beyond what four days of five stay below, by a quarter of it. A choice.
@@ -58,24 +58,22 @@ class Bounds(msgspec.Struct, frozen=True):
         return value / (self.up[hour] if value > 0 else self.down[hour])
 
 
-def bounds(
-    off: Sequence[float], places: Sequence[Place], history: int, rule: Rule, *, off_of_days: float = 0.0
-) -> Bounds:
+def bounds(off: Sequence[float], past: Past, rule: Rule, *, off_of_days: float = 0.0) -> Bounds:
     """
-    Learn bounds for a running median from the windows before `history`.
+    Learn bounds for a running median from the past.
 
     `off_of_days` is the standard deviation of whole days from what was expected of them.
     """
     values = rolling_median(off, rule.span)
-    by_hour = _by_hour(values, places, history)
-    everywhere = MAD * median(abs(value) for one in by_hour for value in one) if history else 0.0
-    quiet = max(_QUIETEST * everywhere, rule.quietest)
+    by_hour = past.by_hour(values)
+    everywhere = [abs(value) for one in by_hour for value in one]
+    quiet = max(_QUIETEST * MAD * median(everywhere) if everywhere else 0.0, rule.quietest)
     usual = [
         math.hypot(rule.deviations * max(MAD * _middle(map(abs, one)), quiet), rule.days * off_of_days)
         for one in by_hour
     ]
-    most_up = _BEYOND * _most(values, places, history)
-    most_down = _BEYOND * _most([-value for value in values], places, history)
+    most_up = _BEYOND * past.most(values)
+    most_down = _BEYOND * past.most([-value for value in values])
     return Bounds(
         values,
         [max(one, most_up, rule.least_up) for one in usual],
@@ -83,27 +81,45 @@ def bounds(
     )
 
 
-def scattered(off: Sequence[float], places: Sequence[Place], history: int, *, span: int) -> tuple[list[float], float]:
-    """Return by hour of the day how far windows lie apart within a span, and what the most of it is that is no news."""
-    values = rolling_spread(off, span)
-    return [_middle(one) for one in _by_hour(values, places, history)], _most(values, places, history)
+class Past(msgspec.Struct, frozen=True):
+    """
+    The windows that are learned from, by their places.
+
+    Of a day of which nothing is `known` nothing is learned. Windows that are not `counted` are not asked how far off
+    windows are, but for the greatest of a day.
+    """
+
+    places: Sequence[Place]
+    counted: Sequence[bool]
+    known: Sequence[bool]
+
+    @classmethod
+    def all_of(cls, places: Sequence[Place]) -> Past:
+        """Make a past in which all windows count."""
+        return cls(places, [True] * len(places), [True] * len(places))
+
+    def by_hour(self, values: Sequence[float]) -> list[list[float]]:
+        """Return the values of each hour of the day, with those of the hours before and after it."""
+        alone: list[list[float]] = [[] for _ in range(_HOURS)]
+        for value, place, counts in zip(values, self.places, self.counted, strict=False):
+            if counts:
+                alone[place.slot // HOUR].append(value)
+        return [alone[hour - 1] + alone[hour] + alone[(hour + 1) % _HOURS] for hour in range(_HOURS)]
+
+    def middles(self, values: Sequence[float]) -> list[float]:
+        """Return the middle of each hour of the day, with those before and after it; 0 where there is none."""
+        return [_middle(one) for one in self.by_hour(values)]
+
+    def most(self, values: Sequence[float]) -> float:
+        """Return what the greatest values of most days stay below."""
+        days: dict[int, list[float]] = defaultdict(list)
+        for value, place, known in zip(values, self.places, self.known, strict=False):
+            if known:
+                days[place.day].append(value)
+        return max(usual_most(max(one) for one in days.values() if len(one) >= _WHOLE), 0.0)
 
 
-def _by_hour(values: Sequence[float], places: Sequence[Place], history: int) -> list[list[float]]:
-    """Return the values of each hour of the day, with those of the hours before and after it."""
-    alone: list[list[float]] = [[] for _ in range(_HOURS)]
-    for value, place in zip(values[:history], places, strict=False):
-        alone[place.slot // HOUR].append(value)
-    return [alone[hour - 1] + alone[hour] + alone[(hour + 1) % _HOURS] for hour in range(_HOURS)]
-
-
-def _most(values: Sequence[float], places: Sequence[Place], history: int) -> float:
-    days: dict[int, list[float]] = defaultdict(list)
-    for value, place in zip(values[:history], places, strict=False):
-        days[place.day].append(value)
-    return max(usual_most(max(one) for one in days.values() if len(one) >= _WHOLE), 0.0)
-
-
-def _middle(values: Sequence[float] | map[float]) -> float:
+def _middle(values: Iterable[float]) -> float:
+    """Return the middle, or 0 of nothing."""
     ordered = list(values)
     return median(ordered) if ordered else 0.0

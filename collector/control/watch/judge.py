@@ -39,7 +39,7 @@ SENSITIVITIES = {"low": 1.5, "normal": 1.0, "high": 0.75}
 RULES = (
     Rule(span=7, deviations=5.5, least_up=math.inf, least_down=-math.log(0.87), quietest=0.02, days=4.5),
     Rule(span=17, deviations=5.5, least_up=math.log(1.15), least_down=math.inf, quietest=0.02, days=4.5),
-    Rule(span=37, deviations=6.0, least_up=math.log(1.1), least_down=-math.log(0.91), quietest=0.015, days=4.5),
+    Rule(span=37, deviations=6.0, least_up=math.log(1.1), least_down=-math.log(0.91), quietest=0.015, days=6.0),
 )
 #: Nothing came: under this part of what was expected, and this far off in logarithms, so that something was.
 _NOTHING, _FAR = 0.02, -2.0
@@ -94,12 +94,11 @@ class _Traffic:
         self._course = course
         self._normal = normal
         self._ratio = ratio
-        history = course.judged
+        past = normal.past(course.judged)
         self._levels: list[Bounds] = [
-            bounds(normal.off, normal.places, history, rule.times(factor), off_of_days=normal.off_of_days)
-            for rule in RULES
+            bounds(normal.off, past, rule.times(factor), off_of_days=normal.off_of_days) for rule in RULES
         ]
-        self._pattern = Pattern(normal.off, normal.places, history, factor)
+        self._pattern = Pattern(normal.off, normal.places, past, factor)
         self._scores = [
             max((one.score(at, place) for one in self._levels), key=abs) for at, place in enumerate(normal.places)
         ]

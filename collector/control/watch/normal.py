@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from collector.control.watch.bounds import Past
 from collector.control.watch.course import HOUR, SLOTS, Calendar, Course, Place
 from collector.control.watch.robust import agreed, median, spread
 from collector.control.watch.series import DAY
@@ -25,6 +26,8 @@ WEEKS_DAYS, DAYS_DAYS = 14, 3
 #: Added to every window, as a part of the middle one, so that an empty one has a logarithm. A guess: below, nothing is
 #: told from nothing.
 _FLOOR = 0.005
+#: So many times the floor are something.
+_SOME = 4.0
 #: Windows on each side whose values count for the shape of the day, too.
 _NEAR = 1
 #: Windows that a day must have to have a level of its own: first of all, and once the shape of a day is known.
@@ -64,6 +67,13 @@ class Normal(msgspec.Struct, frozen=True):
     def knows(self, window: int) -> bool:
         """Tell whether a window lies in a day of a kind that was learned from: a working day, or one of a weekend."""
         return (self.places[window].weekday in WEEKEND) in self.weekends
+
+    def past(self, history: int) -> Past:
+        """Return the windows before `history` to learn from: where nothing is expected, nothing can be off."""
+        least = math.log(_SOME * self.floor)
+        known = [self.knows(window) for window in range(history)]
+        counted = [one and self.expected[window] > least for window, one in enumerate(known)]
+        return Past(self.places[:history], counted, known)
 
     def bytes_expected(self, window: int) -> float:
         """Return how many bytes were expected in a window."""

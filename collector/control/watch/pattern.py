@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from collector.control.watch.bounds import scattered
+from collector.control.watch.bounds import Past
 from collector.control.watch.course import HOUR, Place
 from collector.control.watch.robust import median, rolling_spread
 
@@ -22,13 +22,13 @@ _ENOUGH = 8
 class Pattern:
     """How far windows lie apart, and how far they may."""
 
-    def __init__(self, off: Sequence[float], places: Sequence[Place], history: int, factor: float) -> None:
+    def __init__(self, off: Sequence[float], places: Sequence[Place], past: Past, factor: float) -> None:
         self._off = off
         self._places = places
         self._apart = rolling_spread(off, _SPAN)
         self._apart_lately = rolling_spread(off, _LATELY)
-        self._usual, most = scattered(off, places, history, span=_SPAN)
-        self._least = max(_BEYOND * most, _LEAST) * factor
+        self._usual = past.middles(self._apart)
+        self._least = max(_BEYOND * past.most(self._apart), _LEAST) * factor
         self._times = _TIMES * factor
 
     def score(self, at: int) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from collector.control.watch.bounds import Bounds, Rule, bounds
+from collector.control.watch.bounds import Bounds, Past, Rule, bounds
 from collector.control.watch.course import HOUR, SLOTS, Course, Place
 from collector.control.watch.robust import median
 
@@ -65,7 +65,7 @@ def learn_ratio(course: Course, places: Sequence[Place], *, factor: float) -> Ra
     middle = median(logs[:history])
     usual = _by_hour(logs[:history], here, middle)
     off = [log - usual[place.slot // HOUR] for log, place in zip(logs, here, strict=True)]
-    return Ratio(at, logs, usual, bounds(off, here, history, RULE.times(factor)), middle)
+    return Ratio(at, logs, usual, bounds(off, Past.all_of(here[:history]), RULE.times(factor)), middle)
 
 
 def _by_hour(logs: Sequence[float], places: Sequence[Place], middle: float) -> list[float]:
