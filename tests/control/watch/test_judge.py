@@ -287,7 +287,7 @@ def test_tasks_of_which_nothing_is_told_any_more_are_a_finding() -> None:
 def test_a_day_that_comes_an_hour_later_when_clocks_were_set_is_nothing() -> None:
     """UTC does not move; people do."""
     start = MONDAY + 70 * DAY
-    traffic = Traffic(11, 17, start=start, swing=0.9, zone="Europe/Berlin")
+    traffic = Traffic(12, 17, start=start, swing=0.9, zone="Europe/Berlin")
     processed, _ = make(traffic, Change())
     end = 16 * DAY
     series = Series(start + end - 15 * DAY, processed.values[end - 15 * DAY : end])
