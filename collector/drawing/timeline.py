@@ -20,7 +20,7 @@ _LEFT, _RIGHT = 70.0, WIDTH - 96.0
 _STEPS, _WANTED = (5, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10080), 9
 _DAY = 1440
 #: Names of spans stay so far apart, in pixels, and a letter takes about so many.
-_APART, _LETTER = 8.0, 6.6
+_APART, _LETTER = 8.0, 7.6
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 

@@ -241,6 +241,17 @@ def test_a_burst_of_half_an_hour_is_nothing_and_one_that_stays_is_a_step() -> No
     )
 
 
+def test_what_every_day_has_at_some_time_is_no_news() -> None:
+    """A job that holds everything up for an hour, whenever it happens to run, is how this service is."""
+    clean, _ = made()
+    # Forty minutes of half, a day at another time; today within what is judged.
+    dips = changed(clean, lambda ago, value: value * (0.5 if (ago - 60 - ago // DAY * 203) % DAY < 40 else 1.0))
+    today = changed(clean, lambda ago, value: value * (0.5 if 60 <= ago < 100 else 1.0))
+
+    assert [] == list(judged(dips, None).findings)
+    assert What.STEP is only(judged(today, None)).what
+
+
 def test_with_too_short_a_history_it_is_said_what_is_not_looked_for() -> None:
     """A guess from a day and a half is worse than none."""
     processed, sent = made(Kind.ZERO)
