@@ -135,6 +135,15 @@ def test_files_are_judged_up_to_their_last_line_and_nothing_before_their_first_i
     assert "bytes/min" == told["findings"][0]["unit"]
 
 
+def test_what_a_file_of_what_was_sent_leaves_out_is_unknown_and_no_zero() -> None:
+    """Zeros would make the ratio endless, and hide that nobody counts any more."""
+    processed, sent = make(Traffic(3, 10), Change())
+    short = Series(sent.start, sent.values[:-45])
+    result = watch("--processed", write("p.csv", processed), "--sent", write("s.csv", short), "--json")
+
+    assert [("silent", "sent")] == found(result)
+
+
 def test_a_file_may_be_looked_at_as_it_was_earlier() -> None:
     """After an incident one wants to see what one would have been told."""
     processed, _ = make(Traffic(3, 10), Change(Kind.ZERO, 10 * 1440 - 100))

@@ -164,6 +164,7 @@ def test_whatever_the_time_it_is_asked_for_whole_once_and_in_calls_that_are_allo
     for first, last, minutes in parts:
         assert queries * -(-(last - first) // minutes) <= MOST_POINTS
         assert minutes == 1 or (first % 5 == 0 and first < kept_from)
+        assert minutes == 1 or last % 5 == 0 or last == start + length
         assert minutes == 5 or first >= min(kept_from, start + length)
 
 

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector.control.watch.bounds import Past
 from collector.control.watch.course import HOUR, SLOTS, WINDOW, Calendar, course_of
 from collector.control.watch.episodes import Episode, began, episodes
 from collector.control.watch.finding import Finding, Of, What, amount, change
 from collector.control.watch.judge import Judgement, judge
 from collector.control.watch.normal import learn
+from collector.control.watch.pattern import Pattern
 from collector.control.watch.robust import agreed, median, rolling_median, rolling_spread, usual_most
 from collector.control.watch.series import DAY, Series
 from collector.control.watch.weeks import MONDAY, SIZES, Change, Kind, Traffic, make
@@ -376,6 +378,18 @@ def test_a_running_median_is_the_median_of_what_ran(values: list[int], span: int
     assert [median([abs(v - sorted(one)[len(one) // 2]) for v in one]) for one in parts] == rolling_spread(
         numbers, span
     )
+
+
+def test_a_step_is_no_scatter_at_any_time_of_it_and_lumps_are() -> None:
+    """While half of two hours is before a step and half is after it, they lie as far apart as in lumps."""
+    places = [Calendar().place(MONDAY + WINDOW * n) for n in range(600)]
+    past = Past.all_of(places[:500])
+    quiet = [0.01 * (n % 3 - 1) for n in range(500)]
+    step = Pattern([*quiet, *[-0.5 + 0.01 * (n % 3) for n in range(100)]], places, past, 1.0)
+    lumps = Pattern([*quiet, *[0.5 * (n % 3 - 1) for n in range(100)]], places, past, 1.0)
+
+    assert [] == [at for at in range(600) if step.is_scattered(at)]
+    assert all(lumps.is_scattered(at) for at in range(530, 600))
 
 
 def test_windows_near_each_other_are_one_episode() -> None:
