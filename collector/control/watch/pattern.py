@@ -36,7 +36,7 @@ class Pattern:
         return self._apart[at] / self._most(at)
 
     def is_scattered(self, at: int) -> bool:
-        """Tell whether they lie too far apart: in two hours and in the last of these, unlike a step."""
+        """Tell whether they lie too far apart: in two hours and in the last of these, unlike a slope."""
         return self._apart[at] > self._most(at) and self._apart_lately[at] > self._most(at)
 
     def is_uneven(self, first: int, last: int) -> bool:

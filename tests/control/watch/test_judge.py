@@ -380,15 +380,15 @@ def test_a_running_median_is_the_median_of_what_ran(values: list[int], span: int
     )
 
 
-def test_a_step_is_no_scatter_at_any_time_of_it_and_lumps_are() -> None:
-    """While half of two hours is before a step and half is after it, they lie as far apart as in lumps."""
+def test_a_slope_is_no_scatter_at_any_time_of_it_and_lumps_are() -> None:
+    """Over two hours of a fall windows lie as far apart as in lumps, and over the last of them less."""
     places = [Calendar().place(MONDAY + WINDOW * n) for n in range(600)]
     past = Past.all_of(places[:500])
     quiet = [0.01 * (n % 3 - 1) for n in range(500)]
-    step = Pattern([*quiet, *[-0.5 + 0.01 * (n % 3) for n in range(100)]], places, past, 1.0)
+    slope = Pattern([*quiet, *[-0.024 * min(n, 26) + 0.01 * (n % 3) for n in range(100)]], places, past, 1.0)
     lumps = Pattern([*quiet, *[0.5 * (n % 3 - 1) for n in range(100)]], places, past, 1.0)
 
-    assert [] == [at for at in range(600) if step.is_scattered(at)]
+    assert [] == [at for at in range(600) if slope.is_scattered(at)]
     assert all(lumps.is_scattered(at) for at in range(530, 600))
 
 
