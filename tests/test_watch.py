@@ -196,9 +196,11 @@ def test_cloudwatch_and_its_metric_of_what_was_sent_are_compared() -> None:
             cloudwatch.put_metric_data(Namespace=namespace, MetricData=rows[first : first + 1000])
     result = watch(
         "--load-balancer", NAME, "--sent-metric", "Own/Sent,Service=a", "--until", stamp(until), "--late", "0",
-        "--days", "2", "--endpoint", f"http://127.0.0.1:{started_moto().port}", "--json",
+        "--days", "9", "--endpoint", f"http://127.0.0.1:{started_moto().port}", "--json",
     )  # fmt: skip
 
+    # What was before its first report is not taken for a week of zeros.
+    assert stamp(processed.start) == json.loads(result.stdout)["history_from"]
     assert [("widening gap", "processed ÷ sent")] == found(result), result.output
     assert FOUND == result.exit_code
 

@@ -152,7 +152,10 @@ def _read(asked: Options, clock: Clock) -> tuple[Series, Series | None, list[str
             read = cloudwatch.read(client, metrics, start=start, end=end, now=now)
         finally:
             client.close()
-        points = read.points[0] if asked.load_balancer else points
+        if asked.load_balancer:
+            points = read.points[0]
+            # Before its first report a load balancer was not there, or not in use: days of zeros are no history of it.
+            start = max(start, min(points, default=start))
         sent_points = read.points[-1] if asked.sent_metric else None
         notes += [f"CloudWatch says: {one}" for one in dict.fromkeys(read.messages)]
     if asked.prometheus is not None:
