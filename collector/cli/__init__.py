@@ -1,8 +1,8 @@
 """
-The operator's door: `collector check`, `key`, `settings`, `serve`, `ledger`, `replay`, `parked`, `tail`, `watch`.
+The operator's door: `collector check`, `key`, `settings`, `serve`, `ledger`, `replay`, `parked`, `hec`, `tail`, `watch`.
 
-Every command ends with 0, or with 1 and sentences on standard error; `watch` alone also with 2. Nothing
-here imports Flask, gevent or gunicorn; rich is imported where a person looks at a table.
+Every command ends with 0, or with 1 and sentences on standard error; `watch` alone also with 2. Nothing here
+imports Flask, gevent or gunicorn; rich is imported where a person looks at a table.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import click
 
 from collector.cli.configuration import check, key, settings_command
+from collector.cli.hec import hec
 from collector.cli.parked import parked
 from collector.cli.replay import replay_command
 from collector.cli.running import ledger
@@ -24,5 +25,5 @@ def main() -> None:
     """Collector: the front door for device events."""
 
 
-for command in (check, key, settings_command, serve, rehearse, ledger, replay_command, parked, tail, watch):
+for command in (check, key, settings_command, serve, rehearse, ledger, replay_command, parked, hec, tail, watch):
     main.add_command(command)

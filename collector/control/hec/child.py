@@ -7,6 +7,7 @@ that dies.
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -42,11 +43,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """What a child answers: where it is, what it has counted, and what was wrong with the order."""
+    """What a child answers: where it is, what it counted, the CPU it used, and what was wrong with the order."""
 
     url: str
     token: str
     books: Books
+    cpu_s: float = 0.0
     problem: str = ""
 
 
@@ -123,6 +125,17 @@ class HecChild:
         """Return what is counted; raises `ChildError`."""
         return self.tell(Order())
 
+    def cpu_s(self) -> float:
+        """Return the CPU that the process has used, in seconds; raises `ChildError`."""
+        self.tell(Order())
+        return self._state.cpu_s
+
+
+def used_cpu_s() -> float:
+    """Return the CPU that this process has used, in seconds."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
 
 def serve(orders: BinaryIO, answers: BinaryIO) -> None:
     """Be a simulated HEC until the orders end. It keeps no lines, only counts."""
@@ -134,7 +147,7 @@ def serve(orders: BinaryIO, answers: BinaryIO) -> None:
                 _carry_out(hec, decoder.decode(line))
             except (msgspec.MsgspecError, ValueError) as error:
                 problem = f"the simulated HEC does not understand {line.decode(errors='replace').strip()}: {error}"
-            answers.write(msgspec.json.encode(State(hec.url, hec.token, hec.books(), problem)) + b"\n")
+            answers.write(msgspec.json.encode(State(hec.url, hec.token, hec.books(), used_cpu_s(), problem)) + b"\n")
             answers.flush()
 
 

@@ -28,10 +28,11 @@ class Head(msgspec.Struct, frozen=True):
     """
     The head of a request; names of headers are in lower case, and of a name that comes twice the last counts.
 
-    `length` is that of the body in bytes.
+    `target` is path and query as they came; `length` is that of the body in bytes.
     """
 
     method: str
+    target: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
@@ -97,7 +98,7 @@ def read_head(stream: BufferedIOBase) -> Head | None:
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit() and len(length) <= _MOST_DIGITS):
         raise BadRequest(400, "Content-Length is no number")
-    return Head(words[0], url.path, query, headers, int(length))
+    return Head(words[0], words[1], url.path, query, headers, int(length))
 
 
 def _line(stream: BufferedIOBase) -> str | None:
@@ -130,6 +131,14 @@ def read_body(stream: BufferedIOBase, link: Writer, head: Head, *, max_bytes: in
     if len(data) < head.length:
         return None
     return inflated(data, max_bytes=max_bytes) if coding == "gzip" else data
+
+
+def read_body_as_it_is(stream: BufferedIOBase, head: Head) -> bytes | None:
+    """Read the body and leave it packed; None if the connection ends in it. Raises `BadRequest` without a length."""
+    if "transfer-encoding" in head.headers:
+        raise BadRequest(411, "a body has to come with its length")
+    data = stream.read(min(head.length, _MOST_DRAINED_BYTES))
+    return data if len(data) == head.length else None
 
 
 def inflated(data: bytes, *, max_bytes: int) -> bytes:
