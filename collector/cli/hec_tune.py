@@ -226,8 +226,11 @@ def _tuned(
     clock = SystemClock()
 
     def sender(cell: Cell) -> Sender:
+        # At full speed the relay would be what is measured: nothing is cut then, so lines go straight there.
+        is_straight = real is not None and not cell.lines_per_s
         options = HecOptions(
-            url=at, token=token, buffer_bytes=cell.buffer_bytes, batch_bytes=cell.batch_bytes,
+            url=real if real is not None and is_straight else at, ca_file=ca_file if is_straight else None,
+            token=token, buffer_bytes=cell.buffer_bytes, batch_bytes=cell.batch_bytes,
             batch_lines=cell.batch_lines, linger_s=cell.linger_s, source=SOURCE, host=_HOST,
         )  # fmt: skip
         made: Sender = HecHandler(options, clock=clock, rng=random.Random(cell.seed))

@@ -72,10 +72,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     What became of a cell.
 
     `silent_s` from the begin of the outage to the first line that arrived after it, or to the end of the run if that
-    was to be the first drop, and `silent_lines` emitted in it; `first_drop_s` from its begin, None when nothing was
-    dropped; `held_bytes` were in the buffer when it began; `lost` are lines dropped for want of room, and `lost_otherwise` all others. `drained_s` from the first
-    arrival until the backlog was gone, None when it never was. `per_s` is the rate as it came out, `busy` the part of a
-    core that load and sender took together; `arrived` lines are at HEC, `repeated` of them again, None if untold.
+    was to be the first drop, and `silent_lines` emitted in it; `held_bytes` were in the buffer when it began;
+    `first_drop_s` from its begin, None when nothing was dropped. `lost` are lines dropped for want of room, and
+    `lost_otherwise` all others. `drained_s` from the first arrival until the backlog was gone, None when it never was.
+    `per_s` is the rate as it came out, `busy` the part of a core that load and sender took together; `arrived` lines
+    are at HEC, `repeated` of them again, None if untold.
     """
 
     cell: Cell

@@ -20,6 +20,8 @@ MARGIN = 1.1
 #: What leaves should be so many times what comes, or a backlog takes for ever to go: section "sizing" of docs/hec.md.
 DRAIN_OF_RATE = 2.0
 _BATCHES = (256 << 10, 512 << 10, MAX_BATCH_BYTES)
+#: Outages of about the goal's length.
+_ABOUT = (0.7, 0.8, 0.9, 1.0)
 #: A sender waits so long for a connection, and for an answer: what an attempt in a black hole takes.
 ATTEMPT_S = {"refusing": 0.0, "answering": 0.0, "reset": 0.0, "black-hole": 10.0}
 
@@ -69,7 +71,8 @@ def recommend(found: Found, goal: Goal, *, text_bytes: float, how: str) -> Recom
     """
     line_bytes = found.flood.line_bytes
     rate = goal.lines_per_s * line_bytes
-    unnoticed_s = prediction.unnoticed_s(goal.outage_s, attempt_s=ATTEMPT_S[how])
+    # Where in an attempt an outage ends decides much, and nobody knows its length to the second.
+    unnoticed_s = max(prediction.unnoticed_s(goal.outage_s * part, attempt_s=ATTEMPT_S[how]) for part in _ABOUT)
     correction = worst_correction(found)
     batch_bytes, carried = _batch(found, rate, least=goal.batch_bytes)
     # One batch is under way when an outage begins, and another is filled.

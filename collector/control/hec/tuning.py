@@ -46,7 +46,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     Loss starts between `clean_per_s` and `lossy_per_s` (None: not even the fastest that could be made was lossy), where
     `predicted_per_s` was predicted for a sender that is silent for as long as these were. At the rate `at_per_s` the
     first line was dropped after `first_drop_s`, where `predicted_drop_s` was predicted. `held_bytes` and
-    `drop_held_bytes`: what the buffer held, on average and then, when the outage began, which the prediction leaves out.
+    `drop_held_bytes`: what the buffer held, on average and then, when the outage began; the prediction leaves it out.
     """
 
     buffer_bytes: int
