@@ -82,7 +82,7 @@ class Lines:
         """Return a line, without a newline, and its level; raises `LinesSpent`."""
         number = self._next
         if number >= self._limit:
-            raise LinesSpent(number)
+            raise LinesSpent("as many lines were sent as may be; raise --max-lines, or ask for a lower --rate")
         self._next += 1
         template = self._templates[number % len(self._templates)]
         return b"%b%d%b" % (template.before, number, template.after), template.level

@@ -61,6 +61,6 @@ def test_there_are_no_more_lines_than_there_may_be() -> None:
     lines.next()
     lines.next()
 
-    with pytest.raises(LinesSpent, match="2"):
+    with pytest.raises(LinesSpent, match="as many lines were sent as may be"):
         lines.next()
     assert 2 == lines.made

@@ -5,15 +5,27 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from collector.clock import SystemClock
+from collector.control.hec.cells import TuneError
 from collector.control.hec.child import HecChild
 from collector.control.hec.endpoint import CLOUD_BYTES, Rules
 from collector.control.hec.faults import Answer, Line, Slow, redirect
+from collector.control.hec.preflight import look
+from collector.control.hec.relay import Relay
 from collector.control.hec.simulated import SimulatedHec
 from tests.fakes import FakeClock
 
@@ -493,3 +505,55 @@ def test_one_connection_too_many_is_ended(
     with socket.create_connection(("127.0.0.1", hec.port), timeout=WAIT_S) as link:
         assert b"" == link.recv(1)
     assert 200 == post(hec, session).status_code
+
+
+def test_it_speaks_tls_with_a_certificate(tmp_path: Path) -> None:
+    """A real HEC does by default, and a sender has to be tried with it: trusted, and not."""
+    certificate, context = self_signed(tmp_path)
+    with SimulatedHec(certificate=context) as hec, requests.Session() as session:
+        session.trust_env = False
+        session.verify = str(certificate)
+        assert hec.url.startswith("https://")
+        assert 200 == post(hec, session).status_code
+        session.verify = True
+        session.close()
+        with pytest.raises(requests.exceptions.SSLError):
+            post(hec, session)
+        session.verify = str(certificate)
+        hec.hang_up()
+        assert 200 == post(hec, session).status_code
+        # The look and the relay of the stress test check it, too.
+        envelopes = [b'{"event":1}']
+        assert 6 == look(hec.url, hec.token, envelopes, clock=SystemClock(), ca_file=str(certificate)).sent_lines
+        with pytest.raises(TuneError, match="a certificate that is not trusted"):
+            look(hec.url, hec.token, envelopes, clock=SystemClock())
+        with Relay(hec.url, ca_file=str(certificate)) as relay:
+            health = session.get(f"{relay.url}/services/collector/health", timeout=WAIT_S)
+            assert (200, 17) == code(health)
+
+
+def self_signed(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """Make a certificate for 127.0.0.1 that signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hec")])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start.replace(year=2126))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, secret = folder / "hec.pem", folder / "hec.key"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    secret.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, secret)
+    return certificate, context
