@@ -138,7 +138,7 @@ def _number(value: float) -> str:
 
 def _recommended(report: Report) -> list[tuple[str, str, str]]:
     one, goal = report.recommended, report.goal
-    fills = f"full after {one.batch_fills_s:.2g} s at this rate"
+    fills = f"full after {one.batch_fills_s:.2g} s at this rate, or with {one.batch_lines} lines"
     recovery = "never" if one.recovery_s == float("inf") else f"{one.recovery_s:.2g} s"
     return [
         (
@@ -148,9 +148,9 @@ def _recommended(report: Report) -> list[tuple[str, str, str]]:
             f"more until the sender tries again (99 of 100 outages); times {one.correction:.3g} for what was measured "
             "below the prediction, and 1.1; and two batches",
         ),
-        ("batch bytes", str(one.batch_bytes), f"{fills}; one connection carries {one.ceiling / 1e6:.2g} MB/s"),
-        ("batch lines", str(one.batch_lines), "so that bytes decide"),
-        ("linger", f"{one.linger_s:g} s", "until a batch that is not full leaves"),
+        ("COLLECTOR_HEC_BATCH_BYTES", str(one.batch_bytes), f"{fills}; one connection carries "
+        f"{one.ceiling / 1e6:.2g} MB/s"),
+        ("COLLECTOR_HEC_LINGER_S", f"{one.linger_s:g}", "until a batch that is not full leaves"),
         ("memory of the task", size(round(one.memory_bytes)), f"{goal.workers} workers with full buffers, at the most"),
         ("backlog gone in", recovery, "after the outage, while lines go on to come"),
     ]  # fmt: skip

@@ -60,7 +60,11 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def environment(self) -> dict[str, str]:
         """Return the variables to set."""
-        return {"COLLECTOR_HEC_BUFFER_BYTES": str(self.buffer_bytes)}
+        return {
+            "COLLECTOR_HEC_BUFFER_BYTES": str(self.buffer_bytes),
+            "COLLECTOR_HEC_BATCH_BYTES": str(self.batch_bytes),
+            "COLLECTOR_HEC_LINGER_S": f"{self.linger_s:g}",
+        }
 
 
 def recommend(found: Found, goal: Goal, *, text_bytes: float, how: str) -> Recommendation:
@@ -74,9 +78,9 @@ def recommend(found: Found, goal: Goal, *, text_bytes: float, how: str) -> Recom
     # Where in an attempt an outage ends decides much, and nobody knows its length to the second.
     unnoticed_s = max(prediction.unnoticed_s(goal.outage_s * part, attempt_s=ATTEMPT_S[how]) for part in _ABOUT)
     correction = worst_correction(found)
-    batch_bytes, carried = _batch(found, rate, least=goal.batch_bytes)
+    batch_bytes, carried = _batch(found, rate, goal)
     # One batch is under way when an outage begins, and another is filled.
-    held = 2 * batch_bytes
+    held = 2 * _filled(batch_bytes, found, goal)
     needed = prediction.outage_bytes(rate, goal.outage_s + unnoticed_s) * correction * MARGIN + held
     buffer_bytes = max(1, math.ceil(prediction.buffer_for(needed) / _MIB)) * _MIB
     backlog = prediction.usable_bytes(buffer_bytes)
@@ -84,7 +88,7 @@ def recommend(found: Found, goal: Goal, *, text_bytes: float, how: str) -> Recom
     return Recommendation(
         buffer_bytes=buffer_bytes,
         batch_bytes=batch_bytes,
-        batch_lines=max(goal.batch_lines, math.ceil(batch_bytes / line_bytes / 100) * 100),
+        batch_lines=goal.batch_lines,
         linger_s=goal.linger_s,
         outage_s=goal.outage_s,
         unnoticed_s=unnoticed_s,
@@ -96,7 +100,7 @@ def recommend(found: Found, goal: Goal, *, text_bytes: float, how: str) -> Recom
         memory_bytes=prediction.memory_bytes(
             buffer_bytes, batch_bytes=batch_bytes, line_bytes=line_bytes, workers=goal.workers
         ),
-        batch_fills_s=batch_bytes / rate,
+        batch_fills_s=_filled(batch_bytes, found, goal) / rate,
         drivers=drivers_for(
             goal.lines_per_s, text_bytes=text_bytes, workers=goal.workers, outage_s=goal.outage_s + unnoticed_s
         ),
@@ -120,10 +124,15 @@ def worst_correction(found: Found) -> float:
     return worst
 
 
-def _batch(found: Found, rate: float, *, least: int) -> tuple[int, float]:
+def _filled(batch_bytes: int, found: Found, goal: Goal) -> float:
+    """Return what such a batch comes to: it ends with so many lines, too, and there is no setting for that."""
+    return min(batch_bytes, goal.batch_lines * found.flood.line_bytes)
+
+
+def _batch(found: Found, rate: float, goal: Goal) -> tuple[int, float]:
     """Return the smallest batch with which one connection carries twice what comes, and what it carries."""
-    tried = [least, *(size for size in _BATCHES if size > least)]
-    carried = [_carried(found, size) for size in tried]
+    tried = [goal.batch_bytes, *(size for size in _BATCHES if size > goal.batch_bytes)]
+    carried = [_carried(found, _filled(size, found, goal)) for size in tried]
     for size, one in zip(tried, carried, strict=True):
         if one >= DRAIN_OF_RATE * rate:
             return size, one
@@ -131,7 +140,7 @@ def _batch(found: Found, rate: float, *, least: int) -> tuple[int, float]:
     return tried[best], carried[best]
 
 
-def _carried(found: Found, batch_bytes: int) -> float:
+def _carried(found: Found, batch_bytes: float) -> float:
     """Return what one connection carries with such batches: as predicted, times how the measured one stood to that."""
     look = found.look
     part = batch_bytes / look.batch_bytes

@@ -205,9 +205,11 @@ def test_a_recommendation_holds_the_outage_and_what_comes_after_it() -> None:
     assert need <= prediction.usable_bytes(one.buffer_bytes) <= need + (2 << 20)
     assert 0 == one.buffer_bytes % (1 << 20)
     assert worse.buffer_bytes > 1.8 * one.buffer_bytes
-    assert {"COLLECTOR_HEC_BUFFER_BYTES": str(one.buffer_bytes)} == one.environment
+    assert str(one.buffer_bytes) == one.environment["COLLECTOR_HEC_BUFFER_BYTES"]
+    assert ("262144", "1") == (one.environment["COLLECTOR_HEC_BATCH_BYTES"], one.environment["COLLECTOR_HEC_LINGER_S"])
     assert one.memory_bytes > 4 * one.buffer_bytes
-    assert one.batch_lines * 400 >= one.batch_bytes
+    # It has 500 lines of 400 bytes, whatever bytes it may have.
+    assert one.batch_fills_s == pytest.approx(0.5)
     assert one.recovery_s == pytest.approx(prediction.usable_bytes(one.buffer_bytes) / (one.ceiling - 400_000))
     assert [] == one.cautions
     # 300 bytes of text of each worker, and no envelope.
@@ -224,16 +226,20 @@ def test_a_larger_batch_is_taken_when_the_usual_one_is_too_slow() -> None:
     fast = Goal(lines_per_s=8000.0, outage_s=1.0, workers=1)
     slow = msgspec.structs.replace(LOOK, round_trip_s=0.048, answer_s=0.05)
     usual = recommend(measured(), GOAL, text_bytes=300.0, how="refusing")
-    one = recommend(msgspec.structs.replace(measured(), look=slow), fast, text_bytes=300.0, how="refusing")
+    short = recommend(msgspec.structs.replace(measured(), look=slow), fast, text_bytes=300.0, how="refusing")
+    long = msgspec.structs.replace(measured(), look=slow, flood=flooded(line_bytes=4000.0))
+    one = recommend(long, msgspec.structs.replace(fast, lines_per_s=800.0), text_bytes=300.0, how="refusing")
 
     assert 256 << 10 == usual.batch_bytes < one.batch_bytes <= 1_000_000
     assert one.ceiling >= 2 * one.rate
-    assert one.batch_lines * 400 >= one.batch_bytes
+    # Where a batch ends with its lines, more bytes would change nothing.
+    assert 256 << 10 == short.batch_bytes
+    assert short.cautions
 
 
 def test_a_hec_that_is_too_slow_is_no_matter_of_buffers() -> None:
     """The honest answer to more than leaves is not a larger number."""
-    narrow = recommend(measured(rate=0.5e6), GOAL, text_bytes=300.0, how="refusing")
+    narrow = recommend(measured(rate=0.6e6), GOAL, text_bytes=300.0, how="refusing")
     never = recommend(measured(rate=0.2e6), GOAL, text_bytes=300.0, how="refusing")
 
     assert "backlog of an outage goes slowly" in narrow.cautions[0]
