@@ -5,13 +5,15 @@ What Collector's log lines hold, for whoever reads searches: out of the catalogu
 from __future__ import annotations
 
 import inspect
+from functools import cache
 
 from collector.outcome import Outcome, Reason
 from collector.telemetry.catalogue import SIGNALS
+from collector.telemetry.hec.buffer import Drop
+from collector.telemetry.hec.options import SOURCETYPE
 from collector.telemetry.signals import Signals
 from dashboards.spl.state import Schema, Source
 
-SOURCETYPE = "collector:log"
 #: What every line has, whatever its signal.
 COMMON = frozenset({"ts", "level", "event", "boot", "seq", "pid"})
 #: Lines that are not of the catalogue: gunicorn's own, in our form.
@@ -33,6 +35,7 @@ def _fields(name: str) -> frozenset[str]:
     return frozenset({"owner", *(f"{field}{{}}" if field in lists else field for field in signal.fields)})
 
 
+@cache
 def schema() -> Schema:
     """Return what can be searched for in an index that Collector's lines come to."""
     # One without a level has no line.
@@ -51,7 +54,7 @@ def schema() -> Schema:
         values={
             "level": _LEVELS,
             "outcome": frozenset(Outcome),
-            "reason": frozenset(Reason),
+            "reason": frozenset(Reason) | frozenset(Drop),
             "scope": frozenset({"worker", "task"}),
             **dict.fromkeys(("balanced", "killed", "parked", "spool_refusing"), _FLAG),
             "event": frozenset(lines.signals),

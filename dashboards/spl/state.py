@@ -80,5 +80,5 @@ class State(msgspec.Struct, frozen=True):
 
     def kept(self, names: Collection[str]) -> State:
         """Return the state with these columns alone, in this order."""
-        columns = {name: self.columns[name] for name in names}
-        return msgspec.structs.replace(self.reading(names), columns=columns)
+        state = self.reading(names)
+        return msgspec.structs.replace(state, columns={name: self.columns[name] for name in names})
