@@ -232,6 +232,14 @@ def test_macros_are_used_and_each_is_one() -> None:
     assert set(macros()) == used
 
 
+def test_the_readme_tells_of_every_alert_and_macro() -> None:
+    """Who is woken looks there."""
+    text = (APP / "README.md").read_text()
+
+    assert list(alerts()) == re.findall(r"^\| (Collector: [^|]+?) \|", text, re.MULTILINE)
+    assert list(macros()) == re.findall(r"^\| `(collector_\w+)` \|", text, re.MULTILINE)
+
+
 def test_lines_are_parsed_once_and_whole() -> None:
     """Fields taken at index time and again at search time are there twice; a line cut short is no JSON."""
     props = read_conf(APP / "default" / "props.conf")
