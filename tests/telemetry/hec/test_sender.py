@@ -290,16 +290,30 @@ def test_too_large_a_batch_is_halved_in_order_and_the_next_are_smaller() -> None
 def test_a_batch_that_is_refused_for_its_size_does_not_make_later_ones_larger() -> None:
     """Half of a large old batch may be more than what was found to fit since."""
     splunk = Splunk(FakeClock(), max_bytes=40_000)
-    world = World(splunk=splunk, clock=splunk.clock, batch_bytes=320_000, batch_lines=100)
+    world = World(splunk=splunk, clock=splunk.clock, batch_bytes=160_000, batch_lines=100)
+    world.put(*"g" * 40, size=8000)
+    first, second = world.buffer.take(160_000, 20), world.buffer.take(160_000, 100)
+    assert first is not None
+    assert second is not None
+    # As when they were not confirmed in time.
+    world.sender._again.extend([first, second])
+    world.run()
+    done = len(splunk.bodies)
     world.put(*"g" * 40, size=8000)
     world.run()
-    splunk.bodies, done = [], len(splunk.bodies)
-    world.put(*"g" * 40, size=8000)
-    while not world.sender.is_idle:
-        world.clock.advance(world.sender.step())
 
-    assert done
-    assert 40_000 >= max(sum(map(len, body)) for body in splunk.bodies)
+    assert 40_000 >= max(sum(map(len, body)) for body in splunk.bodies[done:])
+
+
+def test_lines_before_a_refused_one_count_as_there_again() -> None:
+    """They are indexed with the refusal, and may have been before."""
+    world = World()
+    world.put(*"ggEgg")
+    world.splunk.faults.append("lost after")
+    world.run()
+
+    account = world.buffer.account()
+    assert (4, 4, 2) == (account.delivered, account.possible_duplicates, world.duplicates())
 
 
 def test_a_line_that_is_too_large_for_hec_is_dropped_and_the_others_arrive() -> None:
@@ -460,6 +474,7 @@ def test_lines_are_sent_while_acks_can_not_be_asked_for(fault: Fault) -> None:
     # Those that were overdue came again.
     assert len(world.splunk.bodies) >= 30 - 2
     assert world.buffer.queued_lines <= 10
+    assert world.splunk.asked.count("acks") <= 12
     assert State.WELL is world.pace.state
 
 
