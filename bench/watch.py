@@ -175,6 +175,7 @@ def main(pairs: int, weeks: int, seed: int, jobs: int) -> None:
             ("planted", "pairs", "seen in 12 h", "delay, median min", "delay, p90 min", "by its name"), changes, words=1
         )
     )
+    click.echo("")
     click.echo(table(("nuisance", "weeks", "false alarms a week", "weeks without", "which"), quiet, words=1))
 
 
