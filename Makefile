@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-inp
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help run test test-system chaos soak fuzz bench bench-memory profile fmt check green image clean
+.PHONY: help run test test-system chaos soak fuzz bench bench-memory profile fmt check green image app clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -60,8 +60,11 @@ image: ## build the container image, with the first of docker, podman, buildah
 	  if command -v $$tool >/dev/null; then exec $$tool build -t collector:dev .; fi; \
 	done; echo "make image needs docker, podman or buildah: none is installed" >&2; exit 1
 
+app: .venv/.test ## package the Splunk app into dist/
+	@$(BIN)/python -m dashboards package
+
 clean: ## remove the environment and every cache; data/ stays
-	@rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp is made when its step has succeeded, so a step that failed is done again.

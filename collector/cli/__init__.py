@@ -1,5 +1,5 @@
 """
-The operator's door: `collector check`, `key`, `settings`, `serve`, `ledger`, `replay`, `parked`, `hec`, `tail`, `watch`.
+The operator's door: `collector check`, `key`, `settings`, `serve`, `ledger`, `replay`, `parked`, `tail` and others.
 
 Every command ends with 0, or with 1 and sentences on standard error; `watch` alone also with 2. Nothing here
 imports Flask, gevent or gunicorn; rich is imported where a person looks at a table.

@@ -112,8 +112,10 @@ def test_what_came_from_a_tenant_is_told_since_the_last_report_over_all_protocol
 
 
 def test_a_tenant_that_sent_nothing_has_no_line(world: World) -> None:
-    """Ten thousand that sleep are ten thousand lines a minute; that one is silent is seen by its line that "
-    "is missing."""
+    """
+    Ten thousand that sleep are ten thousand lines a minute; that one is silent is seen by its line that "
+    "is missing.
+    """
     world.happened.upload_accepted("acme", "native", 1, 10)
     world.report()
     world.report()
