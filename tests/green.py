@@ -25,6 +25,7 @@ FORKING = (
     "flows/test_homecoming.py",
     "sinks/test_s3.py",
     "sinks/test_s3_source.py",
+    "telemetry/hec/test_processes.py",
     "telemetry/test_ledger.py::test_counters_are_read_while_they_are_written",
 )
 

@@ -17,9 +17,10 @@ class HecOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
     Where lines go, and how many may wait.
 
-    `buffer_bytes` bounds what is queued and in flight, with envelopes, of one process. A request has up to
-    `batch_bytes` before compression and `batch_lines`, and leaves when it is full or its first line is `linger_s` old.
-    With `ack` a line counts as delivered when the indexers have confirmed it; the token must ask for that, too.
+    `buffer_bytes` bounds what is queued and in flight, with envelopes, of one process. Python adds 97 bytes a line
+    (measured), and the request under way is held joined and compressed as well. A request has up to `batch_bytes`
+    before compression and `batch_lines`, and leaves when it is full or its first line is `linger_s` old. With `ack` a
+    line counts as delivered when the indexers have confirmed it; the token must ask for that, too.
     `index` empty means: the token's. `ca_file` is of whoever signed HEC's certificate, None for the usual ones.
     """
 
