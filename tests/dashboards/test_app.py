@@ -13,6 +13,7 @@ from collector.telemetry.hec.options import SOURCE, SOURCETYPE
 from collector.telemetry.logs import MAX_LINE_BYTES
 from dashboards.app import Found, alerts, macros, panel_state, read_search, searches
 from dashboards.confs import read_conf
+from dashboards.schema import schema
 from dashboards.spl import SplError, tokens
 from dashboards.views import APP, VIEWS, View, parse, read_studio, read_views
 
@@ -62,6 +63,19 @@ def test_there_are_searches_of_every_kind() -> None:
     assert 15 <= len(alerts())
     assert 140 < len(FOUND)
     assert {view.name for view in read_views()} | {"overview_studio"} == {file.stem for file in VIEWS.glob("*.xml")}
+
+
+def test_what_can_be_searched_for_is_the_catalogue() -> None:
+    """The reader believes what it is told; a field that was made up here would pass everywhere."""
+    lines = schema().sources[SOURCETYPE]
+    spoken = {name: signal for name, signal in SIGNALS.items() if signal.levels}
+
+    assert {*spoken, "gunicorn"} == set(lines.signals)
+    for name, signal in spoken.items():
+        assert {"owner", *signal.fields} == {field.removesuffix("{}") for field in lines.signals[name]}
+        assert set(signal.levels) == lines.levels[name]
+    assert {"problems{}"} == {field for held in lines.signals.values() for field in held if field.endswith("{}")}
+    assert {"ts", "level", "event", "boot", "seq", "pid"} == lines.common
 
 
 def test_every_signal_that_matters_is_searched_for() -> None:

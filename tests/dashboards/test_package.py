@@ -49,6 +49,19 @@ def test_the_same_files_make_the_same_bytes(tmp_path: Path) -> None:
         assert sorted(archive.getnames()) == sorted(set(archive.getnames()))
 
 
+def test_who_packed_it_and_when_is_not_in_it(tmp_path: Path) -> None:
+    """Two runs in one second, by one user, are the same without any care."""
+    member = tarfile.TarInfo("collector/default")
+    member.uid, member.gid, member.uname, member.gname, member.mtime = 1000, 100, "ann", "users", 7.0
+
+    bare = packaging._nobodys(member)
+
+    assert (0, 0, "", "") == (bare.uid, bare.gid, bare.uname, bare.gname)
+    # The header of gzip has the time in bytes 4 to 7.
+    head = packaging.package(APP, tmp_path).read_bytes()[:8]
+    assert int.from_bytes(head[4:], "little") == bare.mtime == 1_577_836_800
+
+
 def test_what_is_of_one_installation_stays_out(tmp_path: Path) -> None:
     """A folder local/ in a package would overrule every operator's own."""
     app = copied(tmp_path)
