@@ -167,7 +167,7 @@ def _token_of(token: str | None, file: Path | None) -> str:
 def _unscaled(effort: Effort, outage_s: float, seconds: float, seconds_for: Callable[[Effort], float]) -> Effort:
     import msgspec  # noqa: PLC0415 -- beside the rest of what is only needed here
 
-    real = msgspec.structs.replace(effort, outage_s=outage_s)
+    real = msgspec.structs.replace(effort, outage_s=outage_s, is_real=True)
     if seconds_for(real) > seconds:
         fail([
             f"an outage of {outage_s:g} s, as it is, does not fit into {seconds:g} s: the runs take about "

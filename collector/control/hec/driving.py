@@ -20,7 +20,9 @@ _LEAD_S = 0.2
 PATIENCE_S = 30.0
 #: Lines of so many looks are made between two, at the most. A choice.
 _MOST_TICKS = 4
-END_S = 10.0
+#: A sender has so long to end, in seconds: longer than a request in a black hole takes, or its last lines would arrive
+#: in the next run. The sender waits 3 s for a connection and 10 for an answer.
+END_S = 20.0
 
 
 class Bench:

@@ -34,12 +34,15 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
 class Effort(msgspec.Struct, frozen=True, kw_only=True):
     """
     How much is done: seconds of a run's outage and of a flood, halvings of a search, and rates above it as factors.
+
+    `is_real`: at the goal's own rate and with its own buffers, however small.
     """
 
     outage_s: float
     flood_s: float
     halvings: int
     above: tuple[float, ...] = ()
+    is_real: bool = False
 
 
 #: The seconds that these take before a HEC that answers at once; `effort_for` has those in between.

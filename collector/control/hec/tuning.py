@@ -117,7 +117,7 @@ class Tuning:
         goal = self._goal
         shorter = max(1.0, goal.outage_s / self._effort.outage_s)
         wanted = goal.lines_per_s * line_bytes * goal.outage_s / shorter * min(BUFFERS)
-        faster = max(1.0, _LEAST_BUFFER_BYTES / wanted)
+        faster = 1.0 if self._effort.is_real else max(1.0, _LEAST_BUFFER_BYTES / wanted)
         # The search goes up to twice the rate of the largest buffer, and beyond.
         most_per_s = MOST_OF_MACHINE * machine_per_s / (max(BUFFERS) * AROUND)
         if goal.lines_per_s * faster > most_per_s:

@@ -84,6 +84,13 @@ def test_a_backlog_goes_only_when_more_leaves_than_comes(rate: float, drain: flo
         assert prediction.first_drop_s(backlog, rate, drain=drain) == pytest.approx(burst_s)
 
 
+def test_warnings_go_on_into_the_reserve_and_others_do_not() -> None:
+    """Of 800 bytes 700 are for all; of 700 more that come, a tenth are warnings."""
+    assert 0.5 == prediction.loss_part(800, 1400, 1.0)
+    assert prediction.loss_part(800, 1400, 1.0, severe_part=0.1) == pytest.approx(1 - 770 / 1400)
+    assert prediction.loss_part(800, 1400, 1.0, severe_part=1.0) == pytest.approx(1 - 800 / 1400)
+
+
 def test_the_worked_numbers_come_out() -> None:
     """They are what documents quote: 256 KiB in 50 ms, and four workers of 400 KB/s through 30 s."""
     assert 5.2e6 == pytest.approx(prediction.ceiling(256 << 10, answer_s=0.048, gzip_s=0.002), rel=0.01)

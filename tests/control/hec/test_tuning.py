@@ -113,6 +113,16 @@ def test_a_rate_that_this_machine_can_not_make_is_scaled_down_and_told() -> None
     assert all(run.cell.lines_per_s <= 1000 for point in seen.points for run in point.runs)
 
 
+def test_who_wants_real_sizes_gets_them_however_small() -> None:
+    """Else a rate of its own would be a claim about another one."""
+    effort = Effort(outage_s=2.0, flood_s=0.5, halvings=0, is_real=True)
+    _, seen, _ = found(World(drain=50e6, put_s=2e-6), Goal(lines_per_s=100.0, outage_s=2.0, workers=1), effort)
+
+    assert (1.0, 1.0) == (seen.scale.shorter, seen.scale.faster)
+    need = prediction.buffer_for(100 * seen.flood.line_bytes * 2)
+    assert [need * part for part in (0.5, 1, 2)] == pytest.approx([one.buffer_bytes for one in seen.points], rel=0.01)
+
+
 def flooded(**more: Any) -> Flood:
     usual = {
         "rate": 5e6, "line_bytes": 400.0, "wire_part": 0.2, "batch_bytes": 200_000.0, "busy": 0.2, "target_busy": 0.1,
