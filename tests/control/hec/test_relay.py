@@ -131,6 +131,9 @@ def test_a_refusal_of_events_is_told_too(hec: SimulatedHec) -> None:
     hec.script(Answer(code=7))
     with pytest.raises(TuneError, match=r"400, code 7: Incorrect index\. The token's default index"):
         look(hec.url, hec.token, ENVELOPES, clock=SystemClock())
+    hec.script(Answer(status=200, code=8))
+    with pytest.raises(TuneError, match="answered 200, code 8: Internal server error"):
+        look(hec.url, hec.token, ENVELOPES, clock=SystemClock())
     hec.script(Answer(status=200, body=b"OK"))
     with pytest.raises(TuneError, match="answered 200 to /services/collector/event and not as a HEC does"):
         look(hec.url, hec.token, ENVELOPES, clock=SystemClock())

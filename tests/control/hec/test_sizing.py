@@ -68,8 +68,9 @@ def test_nodes_hold_the_load_with_its_head_room_when_the_spare_ones_are_away(
 
 
 def test_what_divides_evenly_takes_no_node_more() -> None:
-    """0.1 times 3 is above 0.3 in a computer."""
-    assert 4 == nodes_for(0.3e6, 0.1e6, Plan(head_room=1.0))
+    """30 times 1.1 is above 33 in a computer."""
+    assert 3e6 * 1.1 / 1e5 > 33
+    assert 34 == nodes_for(3e6, 1e5, Plan(head_room=1.1))
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,19 @@ def test_a_rate_that_this_machine_can_not_make_is_scaled_down_and_told() -> None
     assert all(run.cell.lines_per_s <= 1000 for point in seen.points for run in point.runs)
 
 
+def test_a_load_that_falls_behind_in_a_run_is_told() -> None:
+    """A machine may be fast when it is asked, and busy with something else a moment later."""
+
+    class Disturbed(World):
+        def fail(self) -> None:
+            self.put_s = 0.02
+            super().fail()
+
+    _, seen, _ = found(Disturbed(drain=50e6, put_s=2e-6))
+
+    assert any("it was the limit there, not HEC and not the buffer" in limit for limit in seen.limits)
+
+
 def test_who_wants_real_sizes_gets_them_however_small() -> None:
     """Else a rate of its own would be a claim about another one."""
     effort = Effort(outage_s=2.0, flood_s=0.5, halvings=0, is_real=True)
