@@ -180,12 +180,13 @@ def touch_offences(found: list[Source], owners: dict[str, set[str]], exempt: dic
 
 
 def tracked_files() -> Iterator[Path]:
-    """Yield every file that is not ignored; .gitignore holds plain names, so no git is needed to read it."""
+    """Yield every file that is not ignored; .gitignore holds plain names, some of the root, so no git is needed."""
     ignored = [".git", *(ROOT / ".gitignore").read_text().split()]
 
     def walk(folder: Path) -> Iterator[Path]:
         for entry in sorted(folder.iterdir()):
-            if any(fnmatch.fnmatch(entry.name, pattern) for pattern in ignored) or entry.is_symlink():
+            names = {entry.name, f"/{entry.relative_to(ROOT)}"}
+            if any(fnmatch.filter(names, pattern) for pattern in ignored) or entry.is_symlink():
                 continue
             if entry.is_dir():
                 yield from walk(entry)
