@@ -16,6 +16,8 @@ from collector.control.hec import planning, tuning
 from collector.control.hec.endpoint import Rules
 from collector.control.hec.planning import Effort
 from collector.control.hec.simulated import SimulatedHec
+from collector.telemetry.hec import handler
+from collector.telemetry.hec.options import HecOptions
 from tests.control.hec.test_sizing import answering, page
 
 SHORT = Effort(outage_s=0.3, flood_s=0.2, halvings=0)
@@ -55,8 +57,16 @@ def test_a_buffer_is_tuned_from_the_question_to_the_answer(short: None, tmp_path
     assert "lost" in told.stderr
 
 
-def test_a_real_hec_gets_marked_lines_and_no_more_than_was_said(short: None) -> None:
+def test_a_real_hec_gets_marked_lines_and_no_more_than_was_said(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody may take them for the service's, and a licence is billed by the byte."""
+    to: list[str] = []
+
+    class Seen(handler.HecHandler):
+        def __init__(self, options: HecOptions, **more: Any) -> None:
+            to.append(options.url)
+            super().__init__(options, **more)
+
+    monkeypatch.setattr(handler, "HecHandler", Seen)
     with SimulatedHec(Rules(token="secret")) as real:
         told = run("--url", real.url, "--token", "secret", "--yes", "--rate", "500", "--outage", "5")
 
@@ -66,6 +76,11 @@ def test_a_real_hec_gets_marked_lines_and_no_more_than_was_said(short: None) -> 
         assert 200 <= real.books().indexed < 400_000
         for words in ("COLLECTOR_HEC_BUFFER_BYTES", "loss from, lines/s", "Confirmed", "max-buffer-size", "predicted"):
             assert words in told.stdout
+
+        # At full speed lines go straight there, or the relay would be what is measured; in all runs it can be cut.
+        assert [True, True] == [url == real.url for url in to[:2]]
+        assert len(to) > 5
+        assert real.url not in to[2:]
 
         real.forget()
         few = run("--url", real.url, "--token", "secret", "--yes", "--max-lines", "3000")
