@@ -13,6 +13,11 @@ Every exception that Collector raises on purpose.
     │       └── AmbiguousSinkError   no answer came: what was sent may have arrived, and will be sent again
     ├── HecUnsent                a request to Splunk did not leave: nobody has its lines
     ├── HecUnanswered            a request to Splunk left, whole or in part, and no answer came
+    ├── CannotLook               what `collector watch` is to look at can't be read
+    ├── TuneError                a run of `collector hec tune` can't be made, or its accounts do not add up
+    ├── LinesSpent               it has made as many lines as it may
+    ├── ChildError               its child is gone, or can't do what it is told
+    ├── ScrapeError              a page of metrics can't be had, or does not hold what is looked for
     ├── BindError                an address can't be listened on
     └── LedgerError              an account that does not add up: a defect of ours
 
@@ -90,6 +95,26 @@ class HecUnanswered(CollectorError):
     def __init__(self, message: str, *, wire_bytes: int) -> None:
         super().__init__(message)
         self.wire_bytes = wire_bytes
+
+
+class CannotLook(CollectorError):
+    """Raised when what is to be watched can't be read; the message says what was wrong and what to do about it."""
+
+
+class TuneError(CollectorError):
+    """Raised when a run can't be made, or its accounts do not add up; the sentence says what to do."""
+
+
+class LinesSpent(CollectorError):
+    """Raised when as many lines were made as there may be."""
+
+
+class ChildError(CollectorError):
+    """Raised when the child is gone, or can't do what it is told."""
+
+
+class ScrapeError(CollectorError):
+    """Raised when a page can't be had, or does not hold what is looked for; the sentence says what to do."""
 
 
 class BindError(CollectorError):

@@ -170,7 +170,7 @@ def sized(*arguments: str) -> tuple[Result, Any]:
 
 def test_endpoints_are_sized_from_what_is_expected() -> None:
     """In tables for a person, and the same in JSON for a program."""
-    expected = ("--lines", "1000", "--tasks", "20", "--workers", "4")
+    expected = ("--lines", "1000", "--tasks", "20", "--workers", "4", "--outage", "60")
     told, answer = sized(*expected)
     shown = run(*expected, command="size")
 

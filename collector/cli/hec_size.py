@@ -13,9 +13,10 @@ import msgspec
 
 from collector.cli.screen import fail, print_table, size
 from collector.clock import Clock, SystemClock
-from collector.control.hec.scraping import Rates, ScrapeError, fetch, rates, read
+from collector.errors import ScrapeError
 
 if TYPE_CHECKING:
+    from collector.control.hec.scraping import Rates
     from collector.control.hec.sizing import Assumption, Load, Sizing
 
 #: A line of Collector's, with its envelope: measured on lines of the real shape. What SC4S plans with is twice that.
@@ -96,6 +97,8 @@ def size_command(
 
 def scraped(urls: list[str], token: str, interval_s: float, clock: Clock, *, ca_file: str | None = None) -> Rates:
     """Look at running tasks twice; raises `ScrapeError`."""
+    from collector.control.hec.scraping import fetch, rates, read  # noqa: PLC0415 -- `serve` needs no client of HTTP
+
     started_s = clock.monotonic()
     before = {url: read(fetch(url, token=token, ca_file=ca_file), url=url) for url in urls}
     threading.Event().wait(interval_s)

@@ -12,6 +12,7 @@ import click
 
 from collector.cli.screen import fail
 from collector.clock import SystemClock
+from collector.errors import CannotLook
 
 #: How it ends: nothing found, could not look (as every command), found something.
 FOUND = 2
@@ -100,7 +101,6 @@ def processed_bytes(**options: Any) -> NoReturn:  # noqa: ANN401 -- click's: eac
     """
     # What it takes to judge is not loaded by a start of the server.
     from collector.cli.watching import Options, install, look, uninstall  # noqa: PLC0415 -- as above
-    from collector.control.watch.series import CannotLook  # noqa: PLC0415 -- as above
 
     asked = Options(**options)
     try:

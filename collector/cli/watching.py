@@ -20,17 +20,9 @@ from collector.control.watch.course import WINDOW, Calendar, course_of
 from collector.control.watch.finding import Finding, value
 from collector.control.watch.judge import Judgement, judge
 from collector.control.watch.picture import draw
-from collector.control.watch.series import (
-    DAY,
-    EXAMPLE,
-    CannotLook,
-    Metric,
-    Series,
-    filled,
-    parse_minute,
-    stamp,
-)
+from collector.control.watch.series import DAY, EXAMPLE, Metric, Series, filled, parse_minute, stamp
 from collector.control.watch.weeks import MONDAY, SIZES, Change, Kind, Traffic, make
+from collector.errors import CannotLook
 
 _MINUTE_US = 60 * 1_000_000
 _RECENT = re.compile(r"(\d{1,4})([mhd])")

@@ -9,15 +9,10 @@ from typing import Protocol
 import msgspec
 
 from collector.control.hec.relay import Counted
-from collector.errors import CollectorError
 from collector.telemetry.hec.options import Account
 
 #: A load below this part of what was asked for is not the load that was asked for. A choice.
 KEPT_PART = 0.95
-
-
-class TuneError(CollectorError):
-    """Raised when a run can't be made, or its accounts do not add up; the sentence says what to do."""
 
 
 class Sender(Protocol):

@@ -18,14 +18,10 @@ import msgspec
 from collector.control.hec.endpoint import Books, Rules
 from collector.control.hec.faults import Answer, Line
 from collector.control.hec.simulated import SimulatedHec
-from collector.errors import CollectorError
+from collector.errors import ChildError
 
 #: How long a child may take to end after its pipe was closed, before it is killed. Connections end at once.
 _END_S = 10.0
-
-
-class ChildError(CollectorError):
-    """Raised when the child is gone, or can't do what it is told."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

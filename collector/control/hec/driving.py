@@ -8,9 +8,10 @@ import math
 from collections.abc import Callable
 
 from collector.clock import Clock
-from collector.control.hec.cells import Cell, Run, Sender, Target, TuneError, fates
+from collector.control.hec.cells import Cell, Run, Sender, Target, fates
 from collector.control.hec.lines import Lines
 from collector.control.hec.relay import Counted
+from collector.errors import TuneError
 from collector.telemetry.hec.options import Account
 
 #: Between two looks, in seconds: what a first drop is known to. A choice, a hundredth of the shortest outage.

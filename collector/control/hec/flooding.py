@@ -7,10 +7,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from collector.control.hec.cells import Cell, Flood, TuneError, fates
+from collector.control.hec.cells import Cell, Flood, fates
 from collector.control.hec.driving import END_S, PATIENCE_S, TICK_S, Bench
 from collector.control.hec.lines import Lines
 from collector.control.hec.prediction import usable_bytes
+from collector.errors import TuneError
 from collector.telemetry.hec.options import Account
 
 #: Lines that are made to see how fast that goes, and between two looks at full speed. Choices: 0.1 s, and 1 ms.

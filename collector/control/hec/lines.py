@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from collector.errors import CollectorError
+from collector.errors import LinesSpent
 from collector.outcome import Outcome, Reason
 from collector.telemetry.logs import build_logger
 from collector.telemetry.metrics import Metrics
@@ -24,10 +24,6 @@ _NUMBER = 8_888_888_888
 _PLACE = str(_NUMBER).encode()
 _OWNER = "collector-tune"
 _STEP_US = 137_731
-
-
-class LinesSpent(CollectorError):
-    """Raised when as many lines were made as there may be."""
 
 
 class _Clock:

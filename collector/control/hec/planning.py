@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from collector.control.hec import prediction
-from collector.control.hec.cells import TuneError
+from collector.errors import TuneError
 
 #: Buffers that are tried, as parts of what the goal needs.
 BUFFERS = (0.5, 1.0, 2.0)

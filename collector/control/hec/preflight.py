@@ -15,8 +15,8 @@ import msgspec
 from isal import igzip
 
 from collector.clock import Clock
-from collector.control.hec.cells import TuneError
 from collector.control.hec.relay import connection_to
+from collector.errors import TuneError
 
 _TIMEOUT_S = 10.0
 _ROUNDS = 5

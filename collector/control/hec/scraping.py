@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from collector.control.hec.relay import connection_to
-from collector.errors import CollectorError
+from collector.errors import ScrapeError
 
 _TIMEOUT_S = 10.0
 _MOST_PAGE_BYTES = 64 << 20
@@ -25,10 +25,6 @@ _WANTED = (
 )  # fmt: skip
 #: One series for each worker.
 _WORKER = "collector_worker_start_time_seconds"
-
-
-class ScrapeError(CollectorError):
-    """Raised when a page can't be had, or does not hold what is looked for; the sentence says what to do."""
 
 
 class Page(msgspec.Struct, frozen=True):

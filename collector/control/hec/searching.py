@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from collector.control.hec.cells import TuneError
+from collector.errors import TuneError
 
 #: How far from the predicted rate the search begins, and by what it widens. A choice.
 AROUND, _WIDER, _MOST_WIDENINGS = 1.25, 1.5, 4

@@ -11,6 +11,7 @@ import math
 import msgspec
 
 from collector.control.hec import prediction
+from collector.telemetry.hec.pace import MAX_PAUSE_S
 
 _DAY_S = 86_400
 
@@ -182,8 +183,8 @@ def _of_plan(plan: Plan, silent_s: float) -> list[Assumption]:
         Assumption("spare nodes", f"{plan.spare}", "a choice: one is updated, or dies, and nobody notices"),
         Assumption(
             "an outage", f"{plan.outage_s:g} s, {silent_s:.3g} s for the sender",
-            "yours to say (--outage); the sender pauses between attempts, for up to 30 s, so that it finds HEC back "
-            "later than it is (99 of 100 outages)",
+            f"yours to say (--outage); the sender pauses between attempts, for up to {MAX_PAUSE_S:g} s, so that it "
+            "finds HEC back later than it is (99 of 100 outages)",
         ),
         Assumption("load is even", "over workers, tasks and nodes", "a balancer before HEC that spreads connections"),
     ]  # fmt: skip

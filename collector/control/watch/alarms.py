@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from collector.control.watch.cloudwatch import named, stat_of
-from collector.control.watch.series import CannotLook, Metric
+from collector.control.watch.series import Metric
+from collector.errors import CannotLook
 
 PREFIX = "collector-watch"
 #: Of what installing an alarm says, what is compared with what is there.

@@ -9,8 +9,7 @@ from typing import Any
 
 from collector import aws
 from collector.aws.words import DENIED, WAITS
-from collector.control.watch.series import CannotLook
-from collector.errors import SinkError, ThrottledSinkError, TransientSinkError
+from collector.errors import CannotLook, SinkError, ThrottledSinkError, TransientSinkError
 
 
 def client(*, region: str, endpoint: str) -> aws.Client:

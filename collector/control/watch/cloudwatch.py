@@ -16,7 +16,8 @@ from typing import Any
 
 from collector import aws
 from collector.control.watch.asking import ask
-from collector.control.watch.series import DAY, CannotLook, Metric, minute_of, moment_of
+from collector.control.watch.series import DAY, Metric, minute_of, moment_of
+from collector.errors import CannotLook
 
 MOST_POINTS = 100_800
 #: CloudWatch keeps minutes so long, less an hour in which it may already have put them together; and five minutes.

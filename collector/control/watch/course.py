@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from collector.control.watch.series import DAY, CannotLook, Series, moment_of
+from collector.control.watch.series import DAY, Series, moment_of
+from collector.errors import CannotLook
 
 #: Minutes of a window, windows of an hour and of a day. CloudWatch keeps minutes for 15 days and five minutes for 63.
 WINDOW = 5

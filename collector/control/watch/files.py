@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from collector.control.watch.series import EXAMPLE, CannotLook, parse_minute
+from collector.control.watch.series import EXAMPLE, parse_minute
+from collector.errors import CannotLook
 
 #: As many as a year of minutes has; a file with more is another file.
 _MOST_LINES = 366 * 24 * 60

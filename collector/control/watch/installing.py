@@ -12,7 +12,8 @@ import msgspec
 from collector import aws
 from collector.control.watch.alarms import COMPARED, NOT_OURS, Call, Wanted, alarms, detector, name_of, names_of
 from collector.control.watch.asking import ask
-from collector.control.watch.series import CannotLook, Metric
+from collector.control.watch.series import Metric
+from collector.errors import CannotLook
 
 _DETECTOR = "anomaly detector"
 #: A load balancer's metric has one detector of a kind; more pages than this are no answer.

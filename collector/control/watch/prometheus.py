@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 
 from collector.control.watch.course import WINDOW
-from collector.control.watch.series import CannotLook
+from collector.errors import CannotLook
 
 QUERY = f"sum(increase(collector_hec_wire_bytes_total[{WINDOW}m]))"
 #: What Prometheus gives of a series in one answer.

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from collector.errors import CollectorError
+from collector.errors import CannotLook
 
 DAY = 24 * 60
 EXAMPLE = "2026-01-02T03:04Z"
@@ -20,10 +20,6 @@ EXAMPLE = "2026-01-02T03:04Z"
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MINUTE = timedelta(minutes=1)
 _METRIC = re.compile(r"(?P<namespace>[^:/,][^:,]*)/(?P<name>[^/,]+)(?P<dimensions>(,[^=,]+=[^,]+)*)")
-
-
-class CannotLook(CollectorError):
-    """Raised when what is to be watched can't be read; the message says what was wrong and what to do about it."""
 
 
 class Series(msgspec.Struct, frozen=True):

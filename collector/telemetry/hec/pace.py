@@ -9,8 +9,12 @@ from enum import StrEnum
 
 from collector.clock import Clock
 
-#: Bounds of the pause after a failure, in seconds. Guesses: the usual ones of such senders.
-_BASE_S, _CAP_S = 0.1, 30.0
+#: The pause after a first failure, in seconds, is up to twice this. A guess: the usual one of such senders.
+_BASE_S = 0.1
+#: The longest pause, in seconds. A choice: lines that come meanwhile wait in the buffer, and with the usual 30 s an
+#: outage of half a minute took as much buffer again until it was noticed to be over (played through). A hundred tasks
+#: of four workers ask a HEC that is away for its health 160 times a second.
+MAX_PAUSE_S = 5.0
 #: What HEC asks for is heeded up to so many seconds: one answer with six hours in it must not silence a task.
 MAX_RETRY_AFTER_S = 60.0
 #: Failures in a row that open the breaker; so many 404 are no longer a moment of maintenance. Guesses.
@@ -67,7 +71,7 @@ class Pace:
         `is_missing`: the URL is not there. That passes, or else it is for a human to mend.
         """
         self._failures += 1
-        ceiling_s = min(_CAP_S, _BASE_S * 2 ** min(self._failures, 16))
+        ceiling_s = min(MAX_PAUSE_S, _BASE_S * 2 ** min(self._failures, 16))
         # Full jitter, so that tasks which failed together do not come back together.
         pause_s = self._rng.uniform(0.0, ceiling_s)
         if retry_after_s is not None:

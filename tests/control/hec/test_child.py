@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from collector.control.hec.child import ChildError, HecChild, Order, serve
+from collector.control.hec.child import HecChild, Order, serve
 from collector.control.hec.endpoint import Books
+from collector.errors import ChildError
 
 WAIT_S = 20
 

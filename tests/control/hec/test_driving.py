@@ -9,12 +9,13 @@ import pytest
 
 from collector.clock import SystemClock
 from collector.control.hec import prediction
-from collector.control.hec.cells import Cell, TuneError
+from collector.control.hec.cells import Cell
 from collector.control.hec.child import HecChild, used_cpu_s
 from collector.control.hec.driving import Bench
 from collector.control.hec.flooding import flood, makes_per_s
 from collector.control.hec.lines import Lines
 from collector.control.hec.relay import ChildTarget
+from collector.errors import TuneError
 from collector.telemetry.hec.handler import HecHandler
 from collector.telemetry.hec.options import HecOptions
 from tests.control.hec.world import World, cell

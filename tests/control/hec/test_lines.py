@@ -7,7 +7,8 @@ import json
 import pytest
 from isal import igzip
 
-from collector.control.hec.lines import Lines, LinesSpent
+from collector.control.hec.lines import Lines
+from collector.errors import LinesSpent
 from collector.telemetry.catalogue import SIGNALS
 
 NOW_US = 1_790_000_000_000_000

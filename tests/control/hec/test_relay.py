@@ -10,12 +10,12 @@ import pytest
 import requests
 
 from collector.clock import SystemClock
-from collector.control.hec.cells import TuneError
 from collector.control.hec.endpoint import Rules
 from collector.control.hec.faults import Answer, Line
 from collector.control.hec.preflight import checked_url, look
 from collector.control.hec.relay import Counted, Relay
 from collector.control.hec.simulated import SimulatedHec
+from collector.errors import TuneError
 
 WAIT_S = 20
 ENVELOPES = [json.dumps({"event": {"n": n}}).encode() for n in range(50)]

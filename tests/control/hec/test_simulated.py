@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from collector.clock import SystemClock
-from collector.control.hec.cells import TuneError
 from collector.control.hec.child import HecChild
 from collector.control.hec.endpoint import CLOUD_BYTES, Rules
 from collector.control.hec.faults import Answer, Line, Slow, redirect
 from collector.control.hec.preflight import look
 from collector.control.hec.relay import Relay
 from collector.control.hec.simulated import SimulatedHec
+from collector.errors import TuneError
 from tests.fakes import FakeClock
 
 EVENTS = "/services/collector/event"

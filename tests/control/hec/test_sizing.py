@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from collector.control.hec import prediction
 from collector.control.hec.exchange import read_head, written
 from collector.control.hec.listening import Listening
-from collector.control.hec.scraping import Page, ScrapeError, fetch, rates, read
+from collector.control.hec.scraping import Page, fetch, rates, read
 from collector.control.hec.sizing import Load, Plan, nodes_for, size
+from collector.errors import ScrapeError
 
 
 def load(**more: Any) -> Load:
@@ -29,7 +30,7 @@ def load(**more: Any) -> Load:
 
 def test_the_worked_example_comes_out() -> None:
     """20 tasks of 4 workers with 400 KB/s each: 32 MB/s, 1.5 times that over 5 MB/s a node, and a spare one."""
-    sized = size(load(), Plan(), assumptions=[])
+    sized = size(load(), Plan(outage_s=60.0), assumptions=[])
 
     assert (0.4e6, 32e6, 80) == (sized.load.worker_rate, sized.load.rate, sized.load.connections)
     assert (11, 6) == (sized.nodes, sized.nodes_few)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.control.hec import plots, prediction
-from collector.control.hec.cells import Flood, TuneError
+from collector.control.hec.cells import Flood
 from collector.control.hec.drivers import AWS_SEEN, ECS_DEFAULT_BYTES, drivers_for
 from collector.control.hec.lines import Lines
 from collector.control.hec.planning import (
@@ -29,6 +29,7 @@ from collector.control.hec.preflight import Look
 from collector.control.hec.recommending import recommend, worst_correction
 from collector.control.hec.searching import AROUND, bracket, narrowed
 from collector.control.hec.tuning import Found, Point, Tuning, ceiling_limits
+from collector.errors import TuneError
 from tests.control.hec.world import World
 
 EFFORT = Effort(outage_s=0.5, flood_s=0.5, halvings=2, above=(2.0,))
@@ -89,7 +90,8 @@ def test_loss_starts_where_arithmetic_has_it_for_each_buffer() -> None:
         assert any(run.loss_part > 0.3 for run in point.runs)
         assert all(run.cell.seed == point.runs[0].cell.seed for run in point.runs)
     small, usual, large = seen.points
-    assert usual.starts_per_s == pytest.approx(2 * (small.starts_per_s or 0), rel=0.1)
+    # Each lies in the middle of a bracket whose ends are up to a fifth apart.
+    assert usual.starts_per_s == pytest.approx(2 * (small.starts_per_s or 0), rel=0.2)
     assert large.buffer_bytes == pytest.approx(4 * small.buffer_bytes, rel=0.01)
     assert [] == seen.limits
     assert any("lost" in came for _, came in told)

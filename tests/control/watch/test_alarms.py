@@ -13,7 +13,8 @@ from botocore.validate import ParamValidator
 from collector.control.watch.alarms import NOT_OURS, PREFIX, Wanted, detector
 from collector.control.watch.cloudwatch import processed_bytes
 from collector.control.watch.installing import Step, calls, carry_out, plan, plan_away
-from collector.control.watch.series import CannotLook, Metric
+from collector.control.watch.series import Metric
+from collector.errors import CannotLook
 from tests.standins import sdk
 from tests.standins.shared import started_moto
 

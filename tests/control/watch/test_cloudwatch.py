@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.control.watch.cloudwatch import MINUTES_KEPT, MOST_POINTS, chunks, processed_bytes, read, stat_of
-from collector.control.watch.series import DAY, CannotLook, Metric, moment_of, parse_minute
+from collector.control.watch.series import DAY, Metric, moment_of, parse_minute
+from collector.errors import CannotLook
 from tests.standins import sdk
 from tests.standins.shared import started_moto
 

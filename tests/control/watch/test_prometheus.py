@@ -12,7 +12,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from collector.control.watch.prometheus import QUERY, read
-from collector.control.watch.series import DAY, CannotLook
+from collector.control.watch.series import DAY
+from collector.errors import CannotLook
 
 END = 29_500_007
 

@@ -11,18 +11,9 @@ from hypothesis import strategies as st
 
 from collector.control.watch.course import HOUR, SLOTS, WINDOW, Calendar, course_of
 from collector.control.watch.files import points, read
-from collector.control.watch.series import (
-    DAY,
-    CannotLook,
-    Metric,
-    Series,
-    filled,
-    minute_of,
-    moment_of,
-    parse_minute,
-    stamp,
-)
+from collector.control.watch.series import DAY, Metric, Series, filled, minute_of, moment_of, parse_minute, stamp
 from collector.control.watch.weeks import MONDAY
+from collector.errors import CannotLook
 
 MINUTE = parse_minute("2026-01-02T03:04Z")
 

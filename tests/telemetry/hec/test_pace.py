@@ -46,9 +46,9 @@ def test_pauses_double_up_to_half_a_minute_and_any_part_of_them_may_be_drawn(clo
 
     lows, highs = zip(*rng.asked, strict=True)
     assert {0.0} == set(lows)
-    assert [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0] == [round(high, 6) for high in highs[:10]]
-    assert 30.0 == max(highs)
-    assert 30.0 == pace.wait_s()
+    assert [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0, 5.0] == [round(high, 6) for high in highs[:10]]
+    assert 5.0 == max(highs)
+    assert 5.0 == pace.wait_s()
 
 
 def test_real_chance_stays_within_the_bounds(clock: FakeClock) -> None:
