@@ -31,6 +31,23 @@ _ACCOUNT = "123456789012"
 _UNSEEN_S = 43_200
 
 
+#: moto's shard says of itself that it is not safe for concurrency: of two records at once it keeps one.
+_SERVER = """
+import threading
+from moto.kinesis.models import Shard
+from moto.server import main
+
+lock, put = threading.Lock(), Shard.put_record
+
+def put_alone(*arguments, **named):
+    with lock:
+        return put(*arguments, **named)
+
+Shard.put_record = put_alone
+main()
+"""
+
+
 class Moto:
     """One that runs; `port` is where it speaks for every service, told apart by what is asked."""
 
@@ -143,7 +160,7 @@ def moto() -> Iterator[Moto]:
     """Run one. It starts in some seconds, most of which are its imports."""
     with tempfile.TemporaryDirectory(prefix="collector-moto-", dir=SHM) as name:
         folder, (port,) = Path(name), free_ports(1)
-        command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+        command = [sys.executable, "-c", _SERVER, "--host", "127.0.0.1", "--port", str(port)]
         # What it writes besides, such as large objects, stays in the folder.
         environment = {**os.environ, **ENVIRON, "HOME": name, "TMPDIR": name}
         with (folder / "log").open("wb") as log:

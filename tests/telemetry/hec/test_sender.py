@@ -139,7 +139,7 @@ def test_whatever_goes_wrong_once_the_lines_are_there_afterwards(fault: Fault) -
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_whatever_goes_wrong_for_ever_ends_in_pauses_and_not_in_a_loop(fault: Fault) -> None:
-    """An hour of it is some hundred requests, nothing is dropped, and a human hears of it once."""
+    """An hour of it is less than a request a second, nothing is dropped, and a human hears of it once."""
     world = World()
     world.put(*GOOD)
     world.splunk.always = fault
@@ -156,7 +156,7 @@ def test_whatever_goes_wrong_for_ever_ends_in_pauses_and_not_in_a_loop(fault: Fa
         assert 5 == account.delivered
         return
     assert (5, 0) == (account.in_flight, account.delivered)
-    assert len(world.splunk.asked) < 800
+    assert len(world.splunk.asked) < 3600
     news = [name for name, _ in world.told if name != "defect"]
     held = isinstance(fault, tuple) and fault[0] in {400, 401, 403, 404}
     assert ["refused" if held else "failing"] == news
