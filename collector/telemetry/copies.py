@@ -4,15 +4,11 @@ What Collector says of events that come again: a part of `signals.Signals`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
-from collector.telemetry.metrics import Metrics
+from collector.telemetry.part import SignalsPart
 
 
-class CopySignals(ABC):
+class CopySignals(SignalsPart):
     """The signals of dedupe."""
-
-    _metrics: Metrics
 
     def events_deduplicated(self, tenant_id: str, protocol: str, count: int) -> None:
         """So many events of an upload that was taken were copies of others, and are not kept; no line, ever."""
@@ -27,14 +23,3 @@ class CopySignals(ABC):
         """So many ids were forgotten before their window was over."""
         self._metrics.inc("collector_dedupe_forgotten_ids_total", (), count)
         self._gather("dedupe.shortened", (), count=count)
-
-    @abstractmethod
-    def _gather(
-        self,
-        name: str,
-        key: tuple[str | None, ...],
-        *,
-        values: tuple[str | int | None, ...] | None = None,
-        count: int = 1,
-    ) -> None:
-        """Log it later, together with its like."""

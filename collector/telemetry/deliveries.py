@@ -4,19 +4,15 @@ What Collector says of sinks that do not simply take a batch: a part of `signals
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-
 from collector.outcome import Reason
-from collector.telemetry.metrics import Metrics
+from collector.telemetry.part import SignalsPart
 
 #: How much of what a destination said stands on a line. A choice.
 _MOST_CAUSE = 300
 
 
-class DeliverySignals(ABC):
+class DeliverySignals(SignalsPart):
     """The signals of pace, doubt, refusals and claims."""
-
-    _metrics: Metrics
 
     def batch_throttled(self, route: str) -> None:
         """A sink asked for a slower pace: its route has fewer batches under way for a while."""
@@ -38,14 +34,3 @@ class DeliverySignals(ABC):
         """An event too large for its sink lies in the object store, and its claim is where it was to be."""
         self._metrics.inc("collector_claimed_events_total", (route,))
         self._gather("event.claimed", (route,))
-
-    @abstractmethod
-    def _gather(
-        self,
-        name: str,
-        key: tuple[str | None, ...],
-        *,
-        values: tuple[str | int | None, ...] | None = None,
-        count: int = 1,
-    ) -> None:
-        """Log it later, together with its like."""

@@ -4,34 +4,24 @@ What Collector says of its own log lines: a part of `signals.Signals`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from collector.telemetry.metrics import Metrics
-
-if TYPE_CHECKING:
-    from collector.telemetry.gathering import Gathering
+from collector.telemetry.part import SignalsPart
 
 #: How much of what Splunk said stands on a line. A choice.
 _MOST_CAUSE = 300
 
 
-class LineSignals:
+class LineSignals(SignalsPart):
     """The signals of lines that get lost, and of a Splunk that does not take them."""
-
-    _metrics: Metrics
-    _say: Mapping[str, Any]
-    _gathering: Gathering
 
     def stdout_lost(self, count: int, first_us: int, last_us: int) -> None:
         """The standard output did not take so many lines, between these times."""
         self._metrics.inc("collector_log_lines_lost_total", (), count)
-        self._gathering.add("stdout.lost", (), (), count, span_us=(first_us, last_us))
+        self._gather("stdout.lost", (), count=count, span_us=(first_us, last_us))
 
     def hec_dropped(self, reason: str, count: int, first_us: int, last_us: int) -> None:
         """So many lines for Splunk were dropped, between these times."""
         self._metrics.inc("collector_hec_dropped_lines_total", (reason,), count)
-        self._gathering.add("hec.dropped", (reason,), (reason,), count, span_us=(first_us, last_us))
+        self._gather("hec.dropped", (reason,), count=count, span_us=(first_us, last_us))
 
     def hec_failing(self, cause: str, retry_in_s: float) -> None:
         """Splunk did not take lines several times in a row."""

@@ -6,14 +6,11 @@ A report moves no metric. It says what some have come to, for whoever sees the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collector.telemetry.part import SignalsPart
 
 
-class ReportSignals:
+class ReportSignals(SignalsPart):
     """The signals of how a process stands."""
-
-    _say: Mapping[str, Any]
 
     def intake_report(
         self,

@@ -18,16 +18,18 @@ from collector.telemetry.catalogue import SIGNALS, SPAN
 from collector.telemetry.copies import CopySignals
 from collector.telemetry.deliveries import DeliverySignals
 from collector.telemetry.gathering import MAX_KEYS, Gathering
+from collector.telemetry.generations import GenerationSignals
 from collector.telemetry.line_signals import LineSignals
 from collector.telemetry.logs import rfc3339
 from collector.telemetry.metrics import Metrics
+from collector.telemetry.part import flag
 from collector.telemetry.reports import ReportSignals
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 
-class Signals(CopySignals, DeliverySignals, LineSignals, ReportSignals):
+class Signals(CopySignals, DeliverySignals, GenerationSignals, LineSignals, ReportSignals):
     """Every signal as a method. Safe to call from any thread or greenlet; never raises because of a log."""
 
     def __init__(
@@ -70,7 +72,7 @@ class Signals(CopySignals, DeliverySignals, LineSignals, ReportSignals):
 
         The numbers are its ledger, `left` what is still in its spool.
         """
-        self._metrics.inc("collector_drains_total", (scope, _flag(not left)))
+        self._metrics.inc("collector_drains_total", (scope, flag(not left)))
         self._say["warning" if left else "info"](
             "drain.done", scope=scope, owner=owner, accepted=accepted, delivered=delivered, rescued=rescued,
             rejected_by_sink=rejected_by_sink, dropped=dropped, deduplicated=deduplicated, left=left,
@@ -220,38 +222,6 @@ class Signals(CopySignals, DeliverySignals, LineSignals, ReportSignals):
         self._metrics.inc("collector_tenants_reloads_total", ("rejected",))
         self._say["error"]("tenants.rejected", problems=problems)
 
-    def generation_ready(self, generation: int, pid: int, workers: int, seconds: float) -> None:
-        """All workers of a generation accept, so many seconds after its start; `pid` is its master's."""
-        self._metrics.inc("collector_generations_ready_total")
-        self._say["info"](
-            "generation.ready", generation=generation, pid=pid, workers=workers, seconds=round(seconds, 3)
-        )
-
-    def generation_ended(self, generation: int, pid: int, status: int, killed: bool, seconds: float) -> None:
-        """All processes of a generation are gone; `status` is its master's exit, negative of a signal."""
-        self._metrics.inc("collector_generations_ended_total", (_flag(killed),))
-        self._say["warning" if killed else "info"](
-            "generation.ended", generation=generation, pid=pid, status=status, killed=killed,
-            seconds=round(seconds, 3),
-        )  # fmt: skip
-
-    def reload_done(self, generation: int, seconds: float) -> None:
-        """A reload has put a generation in the place of the one before."""
-        self._metrics.inc("collector_reloads_total", ("done",))
-        self._say["info"]("reload.done", generation=generation, seconds=round(seconds, 3))
-
-    def reload_rejected(self, stage: str, problem: str) -> None:
-        """A reload was given up; `stage` is where: preflight, bind, or generation."""
-        self._metrics.inc("collector_reloads_total", ("rejected",))
-        self._say["error"]("reload.rejected", stage=stage, problem=problem)
-
-    def master_died(self, generation: int, pid: int, status: int, restart_in_s: float) -> None:
-        """A master ended without having been told to."""
-        self._metrics.inc("collector_masters_died_total")
-        self._say["warning"](
-            "master.died", generation=generation, pid=pid, status=status, restart_in_s=round(restart_in_s, 3)
-        )
-
     def internal_error(self, where: str, error: BaseException) -> None:
         """An error that nobody expected came up in `where`, a constant."""
         self._metrics.inc("collector_internal_errors_total", (where,))
@@ -290,11 +260,7 @@ class Signals(CopySignals, DeliverySignals, LineSignals, ReportSignals):
         *,
         values: tuple[str | int | None, ...] | None = None,
         count: int = 1,
+        span_us: tuple[int, int] | None = None,
     ) -> None:
-        if self._gathering.add(name, key, key if values is None else values, count):
+        if self._gathering.add(name, key, key if values is None else values, count, span_us=span_us):
             self._metrics.inc("collector_log_keys_folded_total")
-
-
-def _flag(value: bool) -> str:
-    """Write a truth as a label."""
-    return "true" if value else "false"
