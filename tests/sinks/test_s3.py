@@ -35,17 +35,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(name="bucket")
-def _bucket(weed: Seaweed) -> Bucket:
-    return weed.bucket()
-
-
-@pytest.fixture(name="relay")
-def _relay(weed: Seaweed) -> Iterator[Relay]:
-    with Relay(weed.port) as running:
-        yield running
-
-
 def url(bucket: Bucket, relay: Relay, prefix: str = "events/app", options: str = "") -> str:
     return f"s3://{bucket.name}/{prefix}?endpoint=http://127.0.0.1:{relay.port}{options}"
 

@@ -36,17 +36,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.fixture(name="bucket")
-def _bucket(weed: Seaweed) -> Bucket:
-    return weed.bucket()
-
-
-@pytest.fixture(name="relay")
-def _relay(weed: Seaweed) -> Iterator[Relay]:
-    with Relay(weed.port) as running:
-        yield running
-
-
 @pytest.fixture(name="place")
 def _place(bucket: Bucket, relay: Relay) -> str:
     return f"s3://{bucket.name}/r?endpoint=http://127.0.0.1:{relay.port}"
