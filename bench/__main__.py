@@ -14,7 +14,19 @@ from typing import NoReturn
 import click
 import msgspec
 
-from bench import memory, overload, overload_table, pace, scaling, scaling_table, sinks, sinks_table, targets
+from bench import (
+    memory,
+    overload,
+    overload_table,
+    pace,
+    scaling,
+    scaling_table,
+    sinks,
+    sinks_table,
+    splunk,
+    splunk_table,
+    targets,
+)
 from bench.cell import Plan
 from bench.links import LoadError
 from bench.plots import draw
@@ -22,6 +34,7 @@ from bench.run import Report, run
 from bench.servers import ROOT, ServerError
 from bench.table import render
 from bench.uploads import Case
+from collector.control.hec.child import ChildError
 
 CASES = (
     *(Case(events, encoding) for events in (1, 5, 50, 100) for encoding in ("plain", "gzip")),
@@ -29,7 +42,7 @@ CASES = (
     Case(5, connections=64),
     Case(5, connections=64, ack="sink"),
 )
-PARTS = ("throughput", "pace", "scaling", "sinks", "memory", "overload")
+PARTS = ("throughput", "pace", "scaling", "sinks", "splunk", "memory", "overload")
 PLOTS = ROOT / "docs" / "bench"
 QUICK = (Case(5), Case(100), Case(5, "gzip"), Case(5, connections=64), Case(5, connections=64, ack="sink"))
 QUICK_RANGES = scaling.Ranges((1, 10, 100), (1, 32, 256), (1, 100), (1, 2))
@@ -42,6 +55,8 @@ _ROUNDS, _ROUND_PART = 5, 0.5
 _POINT_PART = 0.6
 #: A round of a sink, in parts of a cell: long enough for several segments to leave meanwhile.
 _SINK_PART = 0.6
+#: A round of a state of Splunk, in parts of a cell, and how many: there are ten states.
+_SPLUNK_PART, _SPLUNK_ROUNDS = 0.4, 4
 MEMORY_S, QUICK_MEMORY_S = 30.0, 5.0
 
 
@@ -52,6 +67,7 @@ class Results(msgspec.Struct, frozen=True):
     pace: pace.Pace | None = None
     scaling: scaling.Scaling | None = None
     sinks: sinks.Sinks | None = None
+    splunk: splunk.Splunk | None = None
     memory: memory.Memory | None = None
     overload: overload.Overload | None = None
     targets: list[targets.Target] = []
@@ -59,7 +75,7 @@ class Results(msgspec.Struct, frozen=True):
     @property
     def problems(self) -> list[str]:
         """Say what a result must not have, of all parts."""
-        parts = (self.throughput, self.pace, self.scaling, self.sinks, self.memory, self.overload)
+        parts = (self.throughput, self.pace, self.scaling, self.sinks, self.splunk, self.memory, self.overload)
         return [problem for part in parts if part is not None for problem in part.problems]
 
     def tables(self) -> Iterator[str]:
@@ -72,6 +88,8 @@ class Results(msgspec.Struct, frozen=True):
             yield scaling_table.render(self.scaling)
         if self.sinks is not None:
             yield sinks_table.render(self.sinks)
+        if self.splunk is not None:
+            yield splunk_table.render(self.splunk)
         if self.memory is not None:
             yield memory.render(self.memory)
         if self.overload is not None:
@@ -101,7 +119,7 @@ def main(seconds: float | None, quick: bool, only: str | None, json_file: Path |
 
     try:
         results = _measure(only, tell, quick=quick, seconds=seconds)
-    except (ServerError, LoadError, OSError) as error:
+    except (ServerError, LoadError, ChildError, OSError) as error:
         click.echo(f"The run failed: {error}", err=True)
         sys.exit(1)
     if json_file is not None:
@@ -129,11 +147,13 @@ def _measure(only: str | None, tell: Callable[[str], None], *, quick: bool, seco
     curves = scaling.run(points, tell, QUICK_RANGES if quick else None) if "scaling" in wanted else None
     turns = msgspec.structs.replace(plan, seconds=cell_s * _SINK_PART)
     by_sink = sinks.run(turns, tell) if "sinks" in wanted else None
+    states = msgspec.structs.replace(plan, seconds=cell_s * _SPLUNK_PART, rounds=min(plan.rounds, _SPLUNK_ROUNDS))
+    by_state = splunk.run(states, tell) if "splunk" in wanted else None
     alone_s = seconds if only == "memory" else None
     grown = memory.run(alone_s or (QUICK_MEMORY_S if quick else MEMORY_S), tell) if "memory" in wanted else None
     storms = overload.run(plan, tell) if "overload" in wanted else None
     judged = targets.targets(throughput, paced, curves, grown, by_sink)
-    return Results(throughput, paced, curves, by_sink, grown, storms, judged)
+    return Results(throughput, paced, curves, by_sink, by_state, grown, storms, judged)
 
 
 def _end(number: int, _frame: object) -> NoReturn:

@@ -96,12 +96,14 @@ def collector(
     sink_options: str = "",
     others: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
+    stdout: int | None = None,
 ) -> Iterator[CollectorServer]:
     """
     Run `collector serve` with authentication, quota, shares, spool, ledger, flusher and a `file:` sink.
 
     Of its tenants `names(tenants)` upload, and one more never does. `others` are settings beside these or instead of
-    them, named as the variables are, without COLLECTOR_ and small; `environ` are variables that are no settings.
+    them, named as the variables are, without COLLECTOR_ and small; `environ` are variables that are no settings. Its
+    standard output goes to `stdout`, an open file, or else to `output` in its folder, where its errors go anyway.
     """
     folder.mkdir()
     port, admin_port = free_ports(2)
@@ -123,7 +125,9 @@ def collector(
     }
     command = [sys.executable, "-m", "collector", "serve"]
     admin = (_HOST, admin_port)
-    with _running("Collector", command, variables, folder, cores, admin, workers=workers, ready="/readyz") as pids:
+    with _running(
+        "Collector", command, variables, folder, cores, admin, workers=workers, ready="/readyz", stdout=stdout
+    ) as pids:
         yield CollectorServer("Collector", (_HOST, port), pids, admin, folder / "spool", folder / "sink")
 
 
@@ -160,6 +164,7 @@ def _running(
     *,
     workers: int,
     ready: str = "/",
+    stdout: int | None = None,
 ) -> Iterator[tuple[int, ...]]:
     """Start a server on its cores, give the ids of its workers when all are there, and end it."""
     words = folder / "output"
@@ -172,8 +177,8 @@ def _running(
             cwd=folder,
             env={**inherited, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder), **environ},
             stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            stdout=output if stdout is None else stdout,
+            stderr=output,
         )
     try:
         _await_ready(name, process, address, ready, words)
