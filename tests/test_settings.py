@@ -796,6 +796,16 @@ def test_gunicorn_waits_for_the_last_lines_to_splunk_if_there_is_one() -> None:
     assert Settings().graceful_timeout_s + HEC_DRAIN_S == with_splunk
 
 
+def test_the_last_word_and_the_launcher_wait_for_splunk_after_the_workers_have(tmp_path: Path) -> None:
+    """A stop before a dead Splunk takes three times its wait, and nobody is to be killed in the last of them."""
+    most_s = 118 - 3 - 65 - 2
+    splunk = {"HEC_URL": "https://splunk.example.com:8088", "HEC_TOKEN": "t"}
+
+    read(tmp_path, DRAIN_S=str(most_s))
+    read(tmp_path, DRAIN_S=str(most_s - 3 * HEC_DRAIN_S), **splunk)
+    assert "drain_s 40 + 2 + 9 for Splunk must stay under 119 s" in only_problem(tmp_path, DRAIN_S="40", **splunk)
+
+
 # -- what others hold on to --------------------------------------------------------------------------------
 
 

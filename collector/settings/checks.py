@@ -7,13 +7,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from collector.errors import SettingsError
-from collector.settings.model import MAX_STOP_GRACE_S, Settings
+from collector.settings.model import HEC_DRAIN_S, MAX_STOP_GRACE_S, Settings
 from collector.settings.places import DEV_SHM, is_on_one_of, locate, read_mounts
 from collector.settings.reading import Reading
 from collector.settings.tenants import DEV_TENANT
 from collector.settings.values import host_and_port, is_loopback
 
 #: Hosts that take a port on every interface.
+#: A stop waits for it one after the other: in the workers, in the task's last word, and in the launcher.
+_WAITS_FOR_SPLUNK = 3
 _WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 -- compared with, not bound
 
 
@@ -80,17 +82,24 @@ def _check_ports(settings: Settings, reading: Reading) -> None:
 
 
 def _check_timeouts(settings: Settings, reading: Reading) -> None:
-    """Hold that all ends before the task is killed: what `graceful_timeout_s` adds up."""
-    if settings.graceful_timeout_s < MAX_STOP_GRACE_S:
+    """
+    Hold that all ends before the task is killed: what `graceful_timeout_s` adds up, and what comes after the workers.
+
+    The task's last word and then the launcher wait for Splunk as long as each worker does.
+    """
+    lines_s = 0.0 if settings.hec_url is None else _WAITS_FOR_SPLUNK * HEC_DRAIN_S
+    after_s = 0.0 if settings.hec_url is None else lines_s - HEC_DRAIN_S
+    if settings.graceful_timeout_s + after_s < MAX_STOP_GRACE_S:
         return
     upload_s = settings.body_deadline_s + settings.ack_timeout_s
     parts = ("keepalive_s",) if settings.keepalive_s >= upload_s else ("body_deadline_s", "ack_timeout_s")
     parts = ("lame_duck_s", *parts, "drain_s")
     longest = max(parts, key=lambda part: float(getattr(settings, part)))
     summed = " + ".join(f"{part} {getattr(settings, part):g}" for part in parts)
+    summed += f" + 2 + {lines_s:g} for Splunk" if lines_s else " + 2"
     reading.wrong(
         longest,
-        f"{getattr(settings, longest):g} is too long: {summed} + 2 must stay under {MAX_STOP_GRACE_S - 1} s, since a "
+        f"{getattr(settings, longest):g} is too long: {summed} must stay under {MAX_STOP_GRACE_S - 1} s, since a "
         f"task is killed {MAX_STOP_GRACE_S} s after it was asked to stop; write less",
         "lame_duck_s",
         "keepalive_s",
