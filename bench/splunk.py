@@ -137,6 +137,11 @@ class Splunk(msgspec.Struct, frozen=True):
         """Return the median of the rounds."""
         return median(self.ratios(row))
 
+    def ratio_by_cpu(self, row: Row) -> float:
+        """Return what an upload costs with a healthy Splunk in what it costs in a state, in the median round."""
+        healthy = self.row(HEALTHY).cells
+        return median([theirs.cpu_us / ours.cpu_us for ours, theirs in zip(row.cells, healthy, strict=True)])
+
 
 class _Place(msgspec.Struct):
     """A server in a state, and how to end it."""

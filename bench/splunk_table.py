@@ -14,8 +14,8 @@ from bench.targets import MET, MISSED
 #: Intake in that with a healthy Splunk, unless the noise is larger; and what a health check may take, in ms.
 INTAKE, HEALTH_MS = 0.95, 100.0
 _COLUMNS = (
-    "Splunk", "uploads/s", "÷ healthy", "of the rounds", "CPU µs/upload", "log lines/s", "/healthz p99 ms", "stop s",
-    "lines", "in Splunk", "dropped, told", "accounts", "verdict",
+    "Splunk", "uploads/s", "÷ healthy", "of the rounds", "CPU µs/upload", "healthy ÷ it", "log lines/s",
+    "/healthz p99 ms", "stop s", "lines", "in Splunk", "dropped, told", "accounts", "verdict",
 )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ def _numbers(splunk: Splunk, row: Row) -> list[str]:
         "" if of_healthy else f"**{splunk.ratio(row):.2f}**",
         "" if of_healthy else f"{min(rounds):.2f} to {max(rounds):.2f}",
         f"{cell.cpu_us:.0f}",
+        "" if of_healthy else f"{splunk.ratio_by_cpu(row):.2f}",
         f"{row.lines_per_s:.0f}" if lines else "",
         f"{row.health_p99_ms:.1f}",
         f"{row.stop_s:.1f}",
@@ -63,7 +64,7 @@ def _notes(splunk: Splunk) -> Iterator[str]:
         f"A worker for each state, pinned to core {splunk.cores.server}, one at a time under load: {CASE.connections} "
         f"connections in a closed loop, uploads of {CASE.events} events, {plan.seconds:g} s after a warm-up of "
         f"{plan.warm_up_s:g} s, {plan.rounds} rounds, the states in turn. Uploads a second and CPU are of the best "
-        "round, the ratio is the median of the rounds."
+        "round, their ratios the medians of the rounds: CPU tells what is of the state from what is of the machine."
     )
     yield (
         f"Noise: `{AGAIN}` differs in nothing from `{HEALTHY}`. Asked is at least {INTAKE:g} of a healthy Splunk's "

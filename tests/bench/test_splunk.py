@@ -91,7 +91,17 @@ def test_a_ratio_is_that_of_neighbours_in_the_median_round() -> None:
     made = splunk(ours=(900.0, 2120.0))
 
     assert [0.9, 1.06] == pytest.approx(made.ratios(made.row("black hole")))
-    assert "| 2,120 | **0.98** | 0.90 to 1.06 |" in render(made)
+    assert "| 2,120 | **0.98** | 0.90 to 1.06 | 900 | 1.00 |" in render(made)
+
+
+def test_cost_by_cpu_tells_what_is_of_the_state_from_what_is_of_the_machine() -> None:
+    """A neighbour takes time from a worker, and makes its work hardly dearer."""
+    made = splunk()
+    made.rows[2].cells[:] = [
+        replace(cell, cpu_us=cost) for cell, cost in zip(cells(1.0, 1.0), (1000.0, 1200.0), strict=True)
+    ]
+
+    assert 0.825 == pytest.approx(made.ratio_by_cpu(made.rows[2]))
 
 
 def test_the_noise_is_what_a_healthy_splunk_differs_from_itself() -> None:
