@@ -46,7 +46,7 @@ STATES: dict[str, Order | None] = {
 }
 #: A line for each batch, and many small batches.
 _TALKATIVE = {"log_level": "debug", "flush_interval_s": "0.01", "segment_bytes": "64 KiB", "report_s": "1"}
-_HEALTH, _PROBES_PER_S = "/healthz", 100.0
+_HEALTH, PROBES_PER_S = "/healthz", 100.0
 #: The health check begins when its process is up, and is to end before the load does: in parts of a round.
 _PROBED_PART = 0.7
 #: What is said when nothing can be sent any more, and is in nobody's account.
@@ -130,8 +130,8 @@ class Splunk(msgspec.Struct, frozen=True):
 
     @property
     def noise(self) -> float:
-        """Return the least that a healthy Splunk reached in itself, round by round."""
-        return min(1.0, *self.ratios(self.row(AGAIN)))
+        """Return the least that one of the two healthy ones reached in the other, round by round."""
+        return min(min(one, 1 / one) for one in self.ratios(self.row(AGAIN)))
 
     def ratio(self, row: Row) -> float:
         """Return the median of the rounds."""
@@ -217,7 +217,7 @@ def _full_pipe() -> Iterator[int]:
 
 def _take_turn(row: Row, place: _Place, uploads: Sequence[bytes], plan: Plan, cores: proc.Cores) -> None:
     seconds = plan.seconds * _PROBED_PART
-    with beside(place.server.admin, _HEALTH, per_s=_PROBES_PER_S, seconds=seconds) as probe:
+    with beside(place.server.admin, _HEALTH, per_s=PROBES_PER_S, seconds=seconds) as probe:
         cell, _ = measure(place.server, CASE, uploads, plan, cores)
         pulse = probe.result()
     row.cells.append(cell)

@@ -107,6 +107,8 @@ def test_cost_by_cpu_tells_what_is_of_the_state_from_what_is_of_the_machine() ->
 def test_the_noise_is_what_a_healthy_splunk_differs_from_itself() -> None:
     """A difference that is there without a cause is none."""
     assert "met" == judged(splunk(again=(800.0, 2000.0), ours=(850.0, 1700.0)))
+    assert "met" == judged(splunk(again=(1250.0, 2000.0), ours=(850.0, 1700.0)))
+    assert "intake" in judged(splunk(again=(1010.0, 1990.0), ours=(940.0, 1880.0)))
     assert "intake" in judged(splunk(again=(990.0, 2000.0), ours=(850.0, 1700.0)))
     assert "met" == judged(splunk(again=(1200.0, 2400.0), ours=(960.0, 1920.0)))
 
