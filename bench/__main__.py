@@ -34,7 +34,7 @@ from bench.run import Report, run
 from bench.servers import ROOT, ServerError
 from bench.table import render
 from bench.uploads import Case
-from collector.control.hec.child import ChildError
+from collector.errors import ChildError
 
 CASES = (
     *(Case(events, encoding) for events in (1, 5, 50, 100) for encoding in ("plain", "gzip")),
