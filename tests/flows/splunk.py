@@ -181,6 +181,14 @@ def processes(server: Talking, hec: SimulatedHec) -> dict[str, Process]:
     return found
 
 
+def adds_up(boot: str, process: Process) -> None:
+    """Hold that a process said each line once, and that each of its accounts has all lines before it, with a fate."""
+    assert [*range(1, process.last + 1)] == sorted(process.said), f"{boot} said a line twice, or none"
+    for report in process.lines("hec.report"):
+        fates = report["delivered"] + report["dropped"] + report["queued"] + report["in_flight"]
+        assert report["emitted"] == fates == report["seq"] - 1, report
+
+
 def sums_up(server: Talking, hec: SimulatedHec, *, in_doubt: bool = False) -> dict[str, Process]:
     """
     Hold every account of a server that has ended against what stdout and Splunk have; return the processes.
@@ -189,10 +197,7 @@ def sums_up(server: Talking, hec: SimulatedHec, *, in_doubt: bool = False) -> di
     """
     found = processes(server, hec)
     for boot, process in found.items():
-        assert [*range(1, process.last + 1)] == sorted(process.said), f"{boot} said a line twice, or none"
-        for report in process.lines("hec.report"):
-            added = report["delivered"] + report["dropped"] + report["queued"] + report["in_flight"]
-            assert report["emitted"] == added == report["seq"] - 1, report
+        adds_up(boot, process)
         lost = process.dropped + len(process.late)
         if in_doubt:
             assert process.missing <= lost

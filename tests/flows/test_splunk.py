@@ -21,7 +21,7 @@ import pytest
 from collector.control.hec.exchange import Head
 from collector.control.hec.faults import Answer, Fault, Line, Slow
 from collector.control.hec.simulated import SimulatedHec
-from tests.flows.splunk import IN_THE_CLEAR, Talking, processes, sums_up, total, under_load
+from tests.flows.splunk import IN_THE_CLEAR, Talking, adds_up, processes, sums_up, total, under_load
 from tests.receiver.test_gunicorn import PLAIN
 from tests.server import SERVE
 from tests.uploaders import Count, Uploader, end, load
@@ -260,5 +260,6 @@ def test_a_reload_costs_no_line_and_a_killed_worker_those_of_its_last_moment(tmp
     lost = found.pop(killed)
     assert lost.last == len(lost.said) > len(lost.arrived) == 0
     for boot, process in found.items():
+        adds_up(boot, process)
         assert process.missing == len(process.late), boot
         assert 0 == process.dropped
