@@ -34,7 +34,7 @@ soak: .venv/.test ## the same, of killed workers and reloads alone
 fuzz: .venv/.fuzz ## look for bytes that tell the hot door from Flask's; SECONDS=600 and SEED=7 say how long and which
 	@$(BIN)/python -m tests.doors.fuzz --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-bench: .venv/.test ## measure on this machine: rates, latencies, curves (plots in docs/bench), sinks, overload; eleven minutes
+bench: .venv/.test ## measure on this machine: rates, latencies, curves (plots in docs/bench), sinks, Splunk, overload; thirteen minutes
 	@$(BIN)/python -m bench
 
 bench-memory: .venv/.run ## ten minutes of full load, and whether a worker's memory stays flat; a plot in docs/bench
