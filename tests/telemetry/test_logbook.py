@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from collector.clock import SystemClock
 from collector.control.hec.faults import Answer
 from collector.control.hec.simulated import SimulatedHec
 from collector.settings import Settings
+from collector.telemetry.hec.options import HecOptions
 from collector.telemetry.logbook import Logbook
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.stdout import LineStream
@@ -279,6 +282,7 @@ def test_what_gunicorn_and_libraries_say_is_in_the_log_once_it_has_started(pipe:
     book = Book(Settings(), pipe[1])
     try:
         book.log.start()
+        assert not [logger for logger in loggers if theirs in logger.handlers]
         loggers[1].error("worker %s is odd", 7)
         for handler in loggers[0].handlers:
             if handler is not theirs and handler not in before[0]:
@@ -297,6 +301,63 @@ def test_what_gunicorn_and_libraries_say_is_in_the_log_once_it_has_started(pipe:
     assert "abcdef123456" not in json.dumps(told)
 
 
+def test_what_sends_to_splunk_is_set_as_the_settings_say(pipe: tuple[int, int]) -> None:
+    """A setting that is read, checked, shown and not heeded is worse than none."""
+    ca_file = "/etc/ssl/splunk.pem"
+    settings = Settings(
+        hec_url="https://splunk.example.com:8088", hec_token=TOKEN, hec_buffer_bytes=1 << 20, hec_batch_bytes=64 << 10,
+        hec_linger_s=0.25, hec_ack=True, hec_index="apps", hec_ca_file=ca_file, task="task-1",
+    )  # fmt: skip
+    book = Book(settings, pipe[1])
+    book.say()
+
+    assert book.log.hec is not None
+    assert book.log.hec.options == HecOptions(
+        url="https://splunk.example.com:8088", token=TOKEN, buffer_bytes=1 << 20, batch_bytes=64 << 10, linger_s=0.25,
+        ack=True, index="apps", host="task-1", ca_file=ca_file,
+    )  # fmt: skip
+    book.log.hec.shutdown(0)
+
+
+def test_a_batch_is_a_quarter_of_the_buffer_at_the_most_and_the_host_has_its_own_name_without_another(
+    pipe: tuple[int, int],
+) -> None:
+    """While one is under way, others must find room."""
+    book = Book(Settings(hec_url="http://127.0.0.1:9", hec_token=TOKEN, hec_buffer_bytes=64 << 10), pipe[1])
+    book.say()
+
+    assert book.log.hec is not None
+    assert 16 << 10 == book.log.hec.options.batch_bytes
+    assert socket.gethostname() == book.log.hec.options.host
+    book.log.hec.shutdown(0)
+
+
+def test_its_last_lines_are_given_time_to_be_read(pipe: tuple[int, int]) -> None:
+    """They are about the drain, and the reader may be slow and not gone."""
+    reader, writer = pipe
+    os.set_blocking(writer, False)
+    for size in (512, 1):
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"." * size)
+    book = Book(Settings(), writer)
+    rests: list[float] = []
+
+    def rest(seconds: float) -> None:
+        rests.append(seconds)
+        os.read(reader, 1 << 20)
+
+    book.log = Logbook(Settings(), clock=book.clock, counts=book.counts, rest=rest)
+    book.log.stdout = LineStream(clock=book.clock, fd=writer)
+    book.log.start()
+    book.say()
+
+    book.log.close()
+
+    assert 1 == len(rests)
+    assert ["segment.adopted"] == [line["event"] for line in shown(reader)]
+
+
 def test_its_end_can_be_called_twice_and_what_is_said_later_goes_to_the_standard_output(
     hec: SimulatedHec, pipe: tuple[int, int]
 ) -> None:
@@ -304,8 +365,9 @@ def test_its_end_can_be_called_twice_and_what_is_said_later_goes_to_the_standard
     book = Book(settings_of(hec), pipe[1])
     book.log.start()
     book.log.close()
+    assert ["hec.report"] == [line["event"] for line in shown(pipe[0])]
     book.log.close()
-    shown(pipe[0])
+    assert [] == shown(pipe[0])
 
     book.say()
 

@@ -140,6 +140,31 @@ def test_the_newest_lines_lose_when_too_many_wait_and_are_counted_with_their_tim
     assert [*range(10)] == [json.loads(one)["n"] for one in read_all(reader).splitlines()]
 
 
+def test_after_much_was_written_and_some_was_lost_as_many_lines_may_wait_as_before(pipe: tuple[int, int]) -> None:
+    """What has gone, either way, takes no room: else a worker that lives for weeks could keep nothing waiting."""
+    reader, writer = pipe
+    stream = stream_to(writer, limit_bytes=1000)
+    for n in range(100):
+        stream.write(line(n))
+        os.read(reader, 65536)
+    before = fill(writer)
+    for n in range(50):
+        stream.write(line(n))
+    assert 40 == stream.lost
+    os.read(reader, before)
+    stream.flush()
+    read_all(reader)
+    before = fill(writer)
+
+    for n in range(10):
+        stream.write(line(n))
+
+    assert 40 == stream.lost
+    os.read(reader, before)
+    stream.flush()
+    assert [*range(10)] == [json.loads(one)["n"] for one in read_all(reader).splitlines()]
+
+
 @given(
     sizes=st.lists(st.integers(30, 9000), min_size=1, max_size=40), reads=st.lists(st.integers(0, 8192), max_size=80)
 )
