@@ -154,17 +154,7 @@ class Reporter:
     def _say_ledger(self) -> None:
         with suppress(LedgerError, OSError):
             totals = self._offload(self._ledger)
-            told = totals.outcomes()
-            self._signals.ledger_report(
-                accepted=told["accepted"],
-                delivered=told["delivered"],
-                rescued=told["rescued"],
-                rejected_by_sink=told["rejected_by_sink"],
-                dropped=told["dropped"],
-                deduplicated=told["deduplicated"],
-                pending=told["pending"],
-                balanced=totals.balanced,
-            )
+            self._signals.ledger_report(**totals.outcomes(), balanced=totals.balanced)
 
     def close(self) -> None:
         """Let another worker speak for the task; safe to call twice."""
